@@ -1,0 +1,115 @@
+"""Everything that can be wrong with what a user handed in.
+
+::
+
+    CascadeEvalError
+    └── UsageError          a list of problems, all of one file shown together; exit code 4
+        ├── SuiteError      a suite, cascade or budget that cannot be read
+        ├── DataError       traffic or a golden that cannot be trusted
+        ├── CostError       a price or a recorded cost that is missing where a budget needs it
+        └── BaselineError   a baseline that is missing, partial or of other data
+
+A `UsageError` is never a failing budget: nothing was judged.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where.
+
+    Parameters
+    ----------
+    message
+        What is wrong, what is allowed, the nearest valid name, the next command.
+    file
+        The file it stands in, as the user named it.
+    line
+        One-based line (JSONL, YAML) or row of that file.
+    """
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.file is None:
+            return self.message
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.message}"
+
+
+class CascadeEvalError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(CascadeEvalError):
+    """What was handed in cannot be used; `problems` lists every reason found.
+
+    Parameters
+    ----------
+    problems
+        Problems or plain messages, shown one per line.
+    """
+
+    def __init__(self, problems: Iterable[Problem | str] | str) -> None:
+        if isinstance(problems, str):
+            problems = [problems]
+        self.problems: tuple[Problem, ...] = tuple(p if isinstance(p, Problem) else Problem(p) for p in problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class SuiteError(UsageError):
+    """A suite, a cascade or a budget cannot be read."""
+
+
+class DataError(UsageError):
+    """Traffic or a golden cannot be trusted."""
+
+
+class CostError(UsageError):
+    """A price or recorded cost is missing where it is needed."""
+
+
+class BaselineError(UsageError):
+    """A baseline is missing, partial, or of other data."""
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Name the nearest allowed word, as the tail of a sentence.
+
+    Parameters
+    ----------
+    word
+        What was written.
+    allowed
+        What may be written.
+
+    Returns
+    -------
+    str
+        `` Did you mean 'x'?``, with the leading space, or all allowed words when none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("treshold", ["threshold", "signal"])
+    " Did you mean 'threshold'?"
+    >>> did_you_mean("price", ["threshold", "signal"])
+    " Allowed: 'signal', 'threshold'."
+    """
+    words = sorted(set(allowed))
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    if not words:
+        return ""
+    shown = ", ".join(f"'{name}'" for name in words[:20])
+    return f" Allowed: {shown}{', …' if len(words) > 20 else ''}."

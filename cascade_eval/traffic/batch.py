@@ -1,0 +1,162 @@
+"""Aligned cases in memory: one row per case, one column per field, numpy out.
+
+A field is either of the case (`Field(None, "language")`) or of one model's recorded outcome
+(`Field("mini", "confidence")`). Everything that computes takes a `Batch` and asks it for whole columns; no
+Python object per case exists. Text stays in Arrow until something asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+ABSENT, OK, TIMEOUT, ERROR, REFUSED = -1, 0, 1, 2, 3
+"""Codes of `Batch.status`: the row is missing, or how the call ended."""
+
+STATUSES = ("ok", "timeout", "error", "refused")
+"""What a `status` column may say; the position is the code."""
+
+
+class Field(NamedTuple):
+    """One column: of the case when `model` is None, else of that model's outcome."""
+
+    model: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.model is None else f"{self.model}.{self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some aligned cases.
+
+    Parameters
+    ----------
+    cases
+        How many.
+    columns
+        Arrow arrays of length `cases` by field. For each model present there is always a
+        `Field(model, "status")` of type int8 with the codes of this module.
+    first
+        Position of the first case in the traffic this is part of.
+    """
+
+    cases: int
+    columns: Mapping[Field, pa.Array]
+    first: int = 0
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models with at least a status column, in order of appearance."""
+        return tuple(dict.fromkeys(field.model for field in self.columns if field.model is not None))
+
+    def has(self, model: str | None, name: str) -> bool:
+        """Whether the column exists (it may still be null in every row)."""
+        return Field(model, name) in self.columns
+
+    def arrow(self, model: str | None, name: str) -> pa.Array:
+        """Return the column as recorded; KeyError where it does not exist."""
+        return self.columns[Field(model, name)]
+
+    def numbers(self, model: str | None, name: str) -> NDArray[np.floating]:
+        """Return the column as floats of shape (cases,), NaN where null or where the column does not exist.
+
+        float32 stays float32, so that a threshold can be compared in the recorded precision.
+        """
+        field = Field(model, name)
+        if field not in self.columns:
+            return np.full(self.cases, np.nan)
+        column = self.columns[field]
+        if pa.types.is_null(column.type):
+            return np.full(self.cases, np.nan)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if not pa.types.is_float32(column.type) and not pa.types.is_float64(column.type):
+            column = column.cast(pa.float64())
+        return _floats(column)
+
+    def integers(self, model: str | None, name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the column as int64 with 0 where null, and where it is known; both of shape (cases,)."""
+        field = Field(model, name)
+        if field not in self.columns or pa.types.is_null(self.columns[field].type):
+            return np.zeros(self.cases, dtype=np.int64), np.zeros(self.cases, dtype=np.bool_)
+        column = self.columns[field]
+        known = _valid(column)
+        values = pc.fill_null(column.cast(pa.int64()), 0)
+        return np.frombuffer(values.buffers()[1], dtype=np.int64)[values.offset : values.offset + len(values)], known
+
+    def codes(self, model: str | None, name: str) -> tuple[NDArray[np.int32], list[object]]:
+        """Dictionary-encode a column: codes of shape (cases,), -1 where null, and the values they stand for."""
+        field = Field(model, name)
+        if field not in self.columns or pa.types.is_null(self.columns[field].type):
+            return np.full(self.cases, -1, dtype=np.int32), []
+        column = self.columns[field]
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        indices = pc.fill_null(column.indices.cast(pa.int32()), -1)
+        codes = np.frombuffer(indices.buffers()[1], dtype=np.int32)[indices.offset : indices.offset + len(indices)]
+        return codes, column.dictionary.to_pylist()
+
+    def flags(self, model: str | None, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return a yes/no column: true where it is truthy, and where it is known; both of shape (cases,)."""
+        values = self.numbers(model, name)
+        known = ~np.isnan(values)
+        return known & (np.nan_to_num(values) != 0), known
+
+    def status(self, model: str) -> NDArray[np.int8]:
+        """How the model's call ended: ABSENT, OK, TIMEOUT, ERROR or REFUSED; shape (cases,)."""
+        field = Field(model, "status")
+        if field not in self.columns:
+            return np.full(self.cases, ABSENT, dtype=np.int8)
+        column = self.columns[field]
+        return np.frombuffer(column.buffers()[1], dtype=np.int8)[column.offset : column.offset + len(column)]
+
+    def nano_dollars(self, model: str, name: str = "cost_usd") -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return recorded dollars as integer nano-dollars (0 where unknown), and where they are known."""
+        dollars = self.numbers(model, name).astype(np.float64, copy=False)
+        known = ~np.isnan(dollars)
+        return np.rint(np.where(known, dollars, 0.0) * 1e9).astype(np.int64), known
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Batch:
+        """Return the cases at these positions, or where a mask is true, in that order."""
+        if rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        picked = pa.array(rows.astype(np.int64))
+        return replace(
+            self,
+            cases=len(rows),
+            columns={field: column.take(picked) for field, column in self.columns.items()},
+        )
+
+    def text(self, model: str | None, name: str, row: int) -> object:
+        """Return one cell as a Python object, None where null or where the column does not exist."""
+        field = Field(model, name)
+        return self.columns[field][row].as_py() if field in self.columns else None
+
+
+def _valid(column: pa.Array) -> NDArray[np.bool_]:
+    if column.null_count == 0:
+        return np.ones(len(column), dtype=np.bool_)
+    bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)
+    return np.unpackbits(bits, bitorder="little")[column.offset : column.offset + len(column)].astype(np.bool_)
+
+
+def _floats(column: pa.Array) -> NDArray[np.floating]:
+    dtype = np.float32 if pa.types.is_float32(column.type) else np.float64
+    # Arrow's own to_numpy imports pandas; the buffers do not.
+    values = np.frombuffer(column.buffers()[1], dtype=dtype)[column.offset : column.offset + len(column)]
+    if column.null_count:
+        values = np.where(_valid(column), values, dtype(np.nan))
+    return values
