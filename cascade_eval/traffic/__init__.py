@@ -10,5 +10,21 @@ from cascade_eval.traffic.batch import (
     Batch,
     Field,
 )
+from cascade_eval.traffic.reading import from_batch, from_frame, from_records, open  # noqa: A004  traffic.open
+from cascade_eval.traffic.recorded import Traffic
 
-__all__ = ["ABSENT", "ERROR", "OK", "REFUSED", "STATUSES", "TIMEOUT", "Batch", "Field"]
+__all__ = [
+    "ABSENT",
+    "ERROR",
+    "OK",
+    "REFUSED",
+    "STATUSES",
+    "TIMEOUT",
+    "Batch",
+    "Field",
+    "Traffic",
+    "from_batch",
+    "from_frame",
+    "from_records",
+    "open",
+]

@@ -8,7 +8,7 @@ Python object per case exists. Text stays in Arrow until something asks for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,7 @@ class Batch:
         column = self.columns[field]
         known = _valid(column)
         values = pc.fill_null(column.cast(pa.int64()), 0)
-        return np.frombuffer(values.buffers()[1], dtype=np.int64)[values.offset : values.offset + len(values)], known
+        return _buffer(values, np.int64), known
 
     def codes(self, model: str | None, name: str) -> tuple[NDArray[np.int32], list[object]]:
         """Dictionary-encode a column: codes of shape (cases,), -1 where null, and the values they stand for."""
@@ -106,8 +106,7 @@ class Batch:
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         indices = pc.fill_null(column.indices.cast(pa.int32()), -1)
-        codes = np.frombuffer(indices.buffers()[1], dtype=np.int32)[indices.offset : indices.offset + len(indices)]
-        return codes, column.dictionary.to_pylist()
+        return _buffer(indices, np.int32), column.dictionary.to_pylist()
 
     def flags(self, model: str | None, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return a yes/no column: true where it is truthy, and where it is known; both of shape (cases,)."""
@@ -121,7 +120,7 @@ class Batch:
         if field not in self.columns:
             return np.full(self.cases, ABSENT, dtype=np.int8)
         column = self.columns[field]
-        return np.frombuffer(column.buffers()[1], dtype=np.int8)[column.offset : column.offset + len(column)]
+        return _buffer(column, np.int8)
 
     def nano_dollars(self, model: str, name: str = "cost_usd") -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return recorded dollars as integer nano-dollars (0 where unknown), and where they are known."""
@@ -155,8 +154,10 @@ def _valid(column: pa.Array) -> NDArray[np.bool_]:
 
 def _floats(column: pa.Array) -> NDArray[np.floating]:
     dtype = np.float32 if pa.types.is_float32(column.type) else np.float64
-    # Arrow's own to_numpy imports pandas; the buffers do not.
-    values = np.frombuffer(column.buffers()[1], dtype=dtype)[column.offset : column.offset + len(column)]
-    if column.null_count:
-        values = np.where(_valid(column), values, dtype(np.nan))
-    return values
+    values: NDArray[np.floating] = _buffer(column, dtype)
+    return np.where(_valid(column), values, dtype(np.nan)) if column.null_count else values
+
+
+def _buffer(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    # Arrow's own to_numpy imports pandas; the buffers do not. An empty column may have none.
+    return np.frombuffer(column.buffers()[1] or b"", dtype=dtype)[column.offset : column.offset + len(column)]
