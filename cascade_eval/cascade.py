@@ -84,6 +84,8 @@ class Leaf:
         Which direction means surer.
     name
         To address this leaf in a sweep of a composite gate.
+    chosen_on
+        SHA-256 of the data whose agreement chose the threshold; judged on that very data it proves nothing.
     """
 
     signal: Signal
@@ -92,6 +94,7 @@ class Leaf:
     calibrate: Calibrate | None = None
     surer: Literal["higher", "lower"] = "higher"
     name: str | None = None
+    chosen_on: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""Ratios of sums: money and quality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cascade_eval import bounds
+from cascade_eval.metrics.nouns import blank
+from cascade_eval.metrics.parts import Effective, Sample, path_reasons, short, to_estimates
+from cascade_eval.verdicts import Estimate, Ratio
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cascade_eval.counts import Counts
+    from cascade_eval.metrics.nouns import Context, Unit
+
+
+def cost(name: str, counts: Counts, context: Context) -> list[Estimate]:
+    """Ratios of group sums: cost and savings against always-flagship, cost per request."""
+    per_request = name == "cost per request"
+    scale = 1e-9 if per_request else 1.0
+    unit: Unit = "dollars" if per_request else "ratio"
+    reasons = path_reasons(counts, context)
+    for i, reason in enumerate(reasons):
+        if reason is None:
+            reasons[i] = context.problems.get(name) or cost_reason(counts, context, i, per_request=per_request)
+    found = []
+    for i, reason in enumerate(reasons):
+        if reason:
+            found.append(blank(name, unit, reason))
+            continue
+        x, y = (counts["request.cost"][i], counts["request.cases"][i]) if per_request else _money(counts, i)
+        estimated = False if per_request else _estimated_share(counts, i) or False
+        nobs = int(counts["costs"][i, 0])
+        complement = name == "savings"
+        found.append(
+            ratio(name, unit, x, y, context, nobs=nobs, complement=complement, scale=scale, estimated=estimated)
+        )
+    return [_flattered(estimate, context) for estimate in found]
+
+
+def _money(counts: Counts, i: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Cascade's and always-flagship's cost by hash group, flagship calls that were not recorded estimated."""
+    x, y = counts["ratio.cost"][i], counts["ratio.flagship"][i]
+    if "missing.cases" not in counts:
+        return x, y
+    total, calls = counts["missing.answered"][i].tolist()
+    each = total / calls if calls else 0.0
+    guess = counts["missing.asked"][i] + np.rint(counts["missing.cases"][i] * each)
+    return x + counts["missing.cost"][i], y + guess.astype(y.dtype)
+
+
+def _estimated_share(counts: Counts, i: int) -> float:
+    """Share of the cases with a known cost whose always-flagship cost is an estimate."""
+    known, paired, _, guessed = counts["costs"][i].tolist()
+    return (known - paired + guessed) / known if known else 0.0
+
+
+def cost_reason(counts: Counts, context: Context, i: int, *, per_request: bool) -> str | None:
+    """Why this member's cost cannot be judged at all."""
+    known, paired, cases, _ = counts["costs"][i].tolist()
+    if cases == 0:
+        return "no case to judge"
+    if short(known, cases, context.coverage):
+        return f"cost is known for {known:,} of {cases:,} cases, below {context.coverage:.0%}"
+    if not per_request and paired == 0:
+        return "no call of the flagship has a known cost to compare with"
+    return None
+
+
+def _flattered(estimate: Estimate, context: Context) -> Estimate:
+    """Block an estimate that leans on guessed flagship costs: escalated cases are dearer, so the guess flatters."""
+    if context.audit or not estimate.estimated or estimate.estimated <= 0.01:
+        return estimate
+    reason = (
+        f"the flagship's cost is estimated in {estimate.estimated:.1%} of the cases, and escalated cases are dearer: the "
+        "estimate flatters the cascade. Record what the flagship costs, or audit a sample"
+    )
+    return replace(estimate, reason=reason, blocked=True)
+
+
+def ratio(
+    name: str,
+    unit: Unit,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    context: Context,
+    *,
+    nobs: int,
+    complement: bool = False,
+    scale: float = 1.0,
+    estimated: float | Literal[False] = False,
+) -> Estimate:
+    """Estimate a ratio of sums from its group sums."""
+    used = (x != 0) | (y != 0)
+    x, y = x[used].astype(object), y[used].astype(object)
+    total_x, total_y = x.sum() if len(x) else 0, y.sum() if len(y) else 0
+    if total_y <= 0:
+        return blank(name, unit, "the sum it is divided by is zero", nobs=nobs)
+    moments = (len(x), total_x, total_y, (x * x).sum(), (x * y).sum(), (y * y).sum())
+    low, high = (float(bound) for bound in bounds.fieller(*moments, confidence=context.confidence))
+    value = float(total_x / total_y)
+    if complement:
+        value, low, high = 1 - value, 1 - high, 1 - low
+    unbounded = not (np.isfinite(low) and np.isfinite(high))
+    return Estimate(
+        name,
+        value * scale,
+        low * scale,
+        high * scale,
+        None,
+        nobs,
+        "fieller",
+        unit,
+        estimated,
+        reason="too few cases: the bounds are unbounded" if unbounded else None,
+        blocked=unbounded,
+        basis=Ratio(moments, complement, scale),
+    )
+
+
+def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
+    """Mean quality of the served answers: exact where every answer is right or wrong, by t where it is graded."""
+    if "quality" not in counts:
+        return [blank(name, "rate", "no answer has a score and no case an expected answer") for _ in counts.members]
+    reasons = path_reasons(counts, context)
+    table = counts["quality"]
+    plain = "quality.weighted" not in counts
+    out = []
+    for i, reason in enumerate(reasons):
+        known, graded, right = table[i].tolist()
+        if reason or known == 0:
+            out.append(blank(name, "rate", reason or "no served answer has a known quality"))
+        elif plain and not graded:
+            parts = np.array([right], dtype=np.int64), np.array([known], dtype=np.int64)
+            effective = Effective(parts[0].astype(np.float64), parts[1].astype(np.float64))
+            rate = Sample(*parts, parts[0] / parts[1], effective, "clopper-pearson")
+            out += to_estimates(name, context, rate, reasons=[None])
+        else:
+            x, y = counts["quality.sum"][i], counts["quality.cases"][i]
+            out.append(ratio(name, "rate", x, y, context, nobs=known))
+    return out
+
+
+def retention(name: str, counts: Counts, context: Context) -> list[Estimate]:
+    """Quality of the served answers over the flagship's, on cases where both are known."""
+    if "retained.cascade" not in counts:
+        return [blank(name, "ratio", "no answer has a score and no case an expected answer") for _ in counts.members]
+    return [
+        blank(name, "ratio", reason)
+        if reason
+        else ratio(
+            name,
+            "ratio",
+            counts["retained.cascade"][i],
+            counts["retained.flagship"][i],
+            context,
+            nobs=int(counts["retained"][i]),
+        )
+        for i, reason in enumerate(path_reasons(counts, context))
+    ]
+
+
+def tasks(name: str, counts: Counts, context: Context) -> list[Estimate]:
+    """Cost of all steps of all tasks over the number of completed tasks."""
+    reasons = path_reasons(counts, context)
+    if "tasks" not in counts.clusters:
+        return [blank(name, "dollars", "no case says whether it was `completed`") for _ in reasons]
+    rows = counts.clusters["tasks"]
+    out = []
+    for i, reason in enumerate(reasons):
+        why = reason or cost_reason(counts, context, i, per_request=True)
+        mine = rows.member == i
+        if why or not mine.any():
+            out.append(blank(name, "dollars", why or "no case to judge"))
+            continue
+        tasks, unit = np.unique(rows.cluster[mine], return_inverse=True)
+        cost = np.rint(np.bincount(unit, weights=rows.weight[mine])).astype(np.int64)
+        completed = np.zeros(len(tasks), dtype=np.int64)
+        np.maximum.at(completed, unit, rows.state[mine])
+        out.append(ratio(name, "dollars", cost, completed, context, nobs=len(tasks), scale=1e-9))
+    return out
+
+
+def break_even(name: str, counts: Counts, context: Context) -> list[Estimate]:
+    """Escalation at which the cascade would cost as much as always-flagship, minus its escalation, in points.
+
+    One more escalated case costs about one flagship call, so the cost ratio moves with escalation at slope one, and
+    what is left of it to 1 is the margin.
+    """
+    return [_margin(name, found) for found in cost("cost", counts, context)]
+
+
+def _margin(name: str, found: Estimate) -> Estimate:
+    if found.value is None or not isinstance(found.basis, Ratio):
+        return blank(name, "points", found.reason or "cost is unknown")
+    return replace(
+        found,
+        metric=name,
+        value=1 - found.value,
+        low=None if found.high is None else 1 - found.high,
+        high=None if found.low is None else 1 - found.low,
+        unit="points",
+        basis=replace(found.basis, complement=True),
+    )

@@ -1,0 +1,31 @@
+"""Who settled each case, at what cost: a cascade replayed on recorded answers.
+
+===========  =============================================================================================
+`columns`    what every cascade replayed on the same cases shares, computed once
+`decisions`  the decision rule
+`tallies`    from what became of each case to tables that add up
+`slices`     `Replay`, and its slices by cohort and by where a case was settled
+===========  =============================================================================================
+"""
+
+from cascade_eval.replay.columns import Columns, Rules
+from cascade_eval.replay.decisions import UNRESOLVED, Decisions, decide, needs
+from cascade_eval.replay.slices import Replay, leaf_names, run
+from cascade_eval.replay.tallies import NEEDS as COUNTED
+from cascade_eval.replay.tallies import always_flagship, paired_state, tally
+
+__all__ = [
+    "COUNTED",
+    "UNRESOLVED",
+    "Columns",
+    "Decisions",
+    "Replay",
+    "Rules",
+    "always_flagship",
+    "decide",
+    "leaf_names",
+    "needs",
+    "paired_state",
+    "run",
+    "tally",
+]

@@ -1,0 +1,435 @@
+"""From what became of each case to tables that add up.
+
+`tally` counts one cascade over the members of one cohort family. Everything in it is a sum over cases, so batches can
+be counted apart and added in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from cascade_eval import costs
+from cascade_eval.cascade import leaves
+from cascade_eval.counts import (
+    AGREE,
+    ANSWERED,
+    GROUPS,
+    LATENCY_BINS,
+    UNKNOWN,
+    UNSAMPLED,
+    Clusters,
+    Counts,
+    histogram,
+    latency_bins,
+    states,
+    sums,
+)
+from cascade_eval.replay.decisions import UNRESOLVED, Decisions
+from cascade_eval.traffic import OK, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cascade_eval.cascade import Cascade
+    from cascade_eval.replay.columns import Columns
+
+    Mask = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+
+COSTS: Final = ("known", "paired", "cases", "estimated")
+"""Columns of the table ``costs``: cases whose cost is known; and whose always-flagship cost is, too; all; and cases
+whose always-flagship cost had to be estimated."""
+
+NEEDS: Final = frozenset(
+    Field(None, name)
+    for name in ("case_id", "weight", "cluster", "audit_probability", "task_id", "completed", "regenerated", "cached")
+)
+"""Case columns counting reads where they exist."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tallied:
+    """Which cases of which columns are counted, and by what.
+
+    Parameters
+    ----------
+    columns
+        The cases.
+    rows
+        Those of them that are counted; None is all.
+    codes
+        Cohort member of each counted case.
+    size
+        Number of members.
+    """
+
+    columns: Columns
+    rows: Mask | None
+    codes: NDArray[np.int64]
+    size: int
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Pick the counted cases out of a column."""
+        return values if self.rows is None else values[self.rows]
+
+
+def tally(
+    cascade: Cascade,
+    decisions: Decisions,
+    columns: Columns,
+    family: tuple[str, ...],
+    *,
+    rows: Mask | None = None,
+    baseline: tuple[Cascade, Decisions] | None = None,
+    limits: Sequence[float] = (),
+) -> Counts:
+    """Count a cascade's decisions by cohort.
+
+    Parameters
+    ----------
+    cascade
+        What was replayed.
+    decisions
+        What became of each case.
+    columns
+        The cases.
+    family
+        Cohort columns; () counts all cases as one member.
+    rows
+        Count only these cases.
+    baseline
+        The baseline and what it made of the same cases, for flips and drift.
+    limits
+        Latency budgets in seconds, to be counted exactly.
+
+    Returns
+    -------
+    Counts
+        Tables ``states``, ``signals``, ``costs``, ``latency``, ``slower`` and, where the traffic has what they need,
+        ``quality``, ``retained`` and ``pairs``; sums by hash group under ``ratio.*``, ``request.*``, ``quality.*`` and
+        ``retained.*``.
+    """
+    codes = columns.codes(family)
+    chosen = codes.codes if rows is None else codes.codes[rows]
+    t = Tallied(columns, rows, chosen, len(codes.members))
+    arrays: dict[str, NDArray[Any]] = {}
+    clusters: dict[str, Clusters] = {}
+    decided = t.of(~decisions.cached & (decisions.settled != UNRESOLVED)).astype(np.bool_)
+    _count_states(t, cascade, decisions, decided, arrays, clusters)
+    arrays["signals"] = _signals(t, cascade, decisions)
+    _count_costs(t, cascade, decisions, decided, arrays, clusters)
+    _count_latency(t, decisions, decided, limits, arrays)
+    _count_quality(t, cascade, decisions, decided, arrays)
+    if baseline is not None:
+        _count_pairs(t, cascade, decisions, baseline, arrays, clusters)
+    return Counts(codes.members, arrays, clusters)
+
+
+def _count_states(
+    t: Tallied,
+    cascade: Cascade,
+    decisions: Decisions,
+    decided: Mask,
+    arrays: dict[str, NDArray[Any]],
+    clusters: dict[str, Clusters],
+) -> None:
+    layout = states(len(cascade.tiers))
+    settled = t.of(decisions.settled)
+    state = layout.encode(
+        t.of(decisions.start), np.maximum(settled, 0), t.of(decisions.served), t.of(decisions.failed), _again(t)
+    )
+    state[~decided] = layout.unresolved
+    state[t.of(decisions.cached).astype(np.bool_)] = layout.cached
+    _table("states", t, state, layout.size, arrays, clusters)
+    audit = _audit_weights(t, cascade, decisions)
+    if audit is not None:
+        arrays["states.v"] = sums(t.codes, state, (t.size, layout.size), audit)
+        arrays["states.v2"] = sums(t.codes, state, (t.size, layout.size), audit * audit)
+        if "states" in clusters:
+            clusters["states.v"] = _audit_clusters(t, state, audit)
+
+
+def _table(
+    name: str,
+    t: Tallied,
+    state: NDArray[np.int64],
+    width: int,
+    arrays: dict[str, NDArray[Any]],
+    clusters: dict[str, Clusters],
+) -> None:
+    """Count cases by member and state: plainly, by weight, and by cluster."""
+    shape = (t.size, width)
+    arrays[name] = histogram(t.codes, state, shape)
+    weight = t.columns.weights()
+    if weight is not None:
+        own = t.of(weight).astype(np.float64)
+        arrays[f"{name}.w"] = sums(t.codes, state, shape, own)
+        arrays[f"{name}.w2"] = sums(t.codes, state, shape, own * own)
+    if t.columns.batch.has(None, "cluster"):
+        own = np.ones(len(state)) if weight is None else t.of(weight).astype(np.float64)
+        cluster = t.of(t.columns.hashes("cluster")).astype(np.uint64)
+        clusters[name] = Clusters(t.codes.astype(np.int64), cluster, state.astype(np.int64), own)
+
+
+def _audit_clusters(t: Tallied, state: NDArray[np.int64], audit: Floats) -> Clusters:
+    """Keep clusters under the weights of the audit."""
+    cluster = t.of(t.columns.hashes("cluster")).astype(np.uint64)
+    return Clusters(t.codes.astype(np.int64), cluster, state.astype(np.int64), audit)
+
+
+def _again(t: Tallied) -> NDArray[np.int64] | int:
+    """Whether the user asked again: 0 unknown, 1 no, 2 yes."""
+    if not t.columns.batch.has(None, "regenerated"):
+        return 0
+    yes, known = t.columns.batch.flags(None, "regenerated")
+    return t.of(known.astype(np.int64) + yes).astype(np.int64)
+
+
+def _audit_weights(t: Tallied, cascade: Cascade, decisions: Decisions) -> Floats | None:
+    """Weight of each case where an audit drew some: its own over its chance to be drawn; 0 where it was not."""
+    batch = t.columns.batch
+    if not batch.has(None, "audit_probability"):
+        return None
+    chance = batch.numbers(None, "audit_probability").astype(np.float64)
+    weight = t.columns.weights()
+    base = np.ones(batch.cases) if weight is None else weight
+    below = decisions.settled < len(cascade.tiers) - 1
+    found = np.where(below, np.nan_to_num(base / chance, nan=0.0), base)
+    return t.of(found).astype(np.float64)
+
+
+def _signals(t: Tallied, cascade: Cascade, decisions: Decisions) -> NDArray[np.int64]:
+    """Cases each gated leaf read, and those in which its value was missing; shape (members, leaves, 2)."""
+    found = []
+    for position, tier in enumerate(cascade.tiers):
+        for number, leaf in enumerate(leaves(tier.gate)):
+            read = decisions.reads.get((position, number))
+            if read is None or not read.any():
+                found.append(np.zeros((t.size, 2), dtype=np.int64))
+                continue
+            missing = read & np.isnan(t.columns.value(tier, number, leaf))
+            own, lost = t.of(read).astype(np.bool_), t.of(missing).astype(np.bool_)
+            found.append(
+                np.stack(
+                    [np.bincount(t.codes[own], minlength=t.size), np.bincount(t.codes[lost], minlength=t.size)], axis=1
+                )
+            )
+    return np.stack(found, axis=1) if found else np.zeros((t.size, 0, 2), dtype=np.int64)
+
+
+def _count_costs(
+    t: Tallied,
+    cascade: Cascade,
+    decisions: Decisions,
+    decided: Mask,
+    arrays: dict[str, NDArray[Any]],
+    clusters: dict[str, Clusters],
+) -> None:
+    """Sum what was paid, and what always asking the flagship would have cost, by hash group."""
+    known = decided & t.of(decisions.cost_known).astype(np.bool_)
+    cost = t.of(decisions.cost).astype(np.int64)
+    flagship, flagship_known, estimated = always_flagship(t.columns, cascade, decisions)
+    paired = known & t.of(flagship_known).astype(np.bool_)
+    group = _groups(t, "cluster" if t.columns.batch.has(None, "cluster") else "case_id")
+    arrays["request.cost"] = _grouped(t, group, known, cost)
+    arrays["request.cases"] = _grouped(t, group, known, None)
+    arrays["ratio.cost"] = _grouped(t, group, paired, cost)
+    arrays["ratio.flagship"] = _grouped(t, group, paired, t.of(flagship).astype(np.int64))
+    guessed = paired & t.of(estimated).astype(np.bool_)
+    _count_missing(t, cascade, group, known & ~paired, cost, arrays)
+    arrays["costs"] = np.stack(
+        [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, paired, decided, guessed)], axis=1
+    )
+    _count_tasks(t, known, cost, clusters)
+
+
+def _count_missing(
+    t: Tallied,
+    cascade: Cascade,
+    group: NDArray[np.int64],
+    missing: Mask,
+    cost: NDArray[np.int64],
+    arrays: dict[str, NDArray[Any]],
+) -> None:
+    """Sum what an estimate of unrecorded flagship calls needs: their input, and what known calls' output cost."""
+    if not missing.any():
+        return
+    asked, answered, answered_known = _flagship_parts(t.columns, cascade)
+    arrays["missing.cost"] = _grouped(t, group, missing, cost)
+    arrays["missing.cases"] = _grouped(t, group, missing, None)
+    arrays["missing.asked"] = _grouped(t, group, missing, t.of(asked).astype(np.int64))
+    known = t.of(answered_known).astype(np.bool_)
+    total = np.rint(np.bincount(t.codes[known], weights=t.of(answered)[known], minlength=t.size)).astype(np.int64)
+    arrays["missing.answered"] = np.stack([total, np.bincount(t.codes[known], minlength=t.size)], axis=1)
+
+
+def _flagship_parts(columns: Columns, cascade: Cascade) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
+    """Nano-dollars the flagship's input would cost, those its recorded output did, and where the latter is known.
+
+    Without a price for its tokens the whole recorded call stands for its output, and the input is zero.
+    """
+    batch, flagship = columns.batch, cascade.flagship.model
+    asked = _repriced(columns, flagship, cascade.tiers[0].model, "input_tokens")
+    answered = _repriced(columns, flagship, flagship, "output_tokens")
+    if asked.known.any() and answered.known.any():
+        return asked.nano, answered.nano, answered.known
+    charge = columns.charge(flagship)
+    return np.zeros(batch.cases, dtype=np.int64), charge.nano, charge.known
+
+
+def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
+    """Charge one model's recorded tokens at the flagship's price, and nothing else."""
+    batch = columns.batch
+    zero = pa.array(np.zeros(batch.cases, dtype=np.int64))
+    moved = {Field(flagship, "status"): pa.array(np.zeros(batch.cases, dtype=np.int8))}
+    moved |= {Field(flagship, "input_tokens"): zero, Field(flagship, "output_tokens"): zero}
+    if batch.has(None, "decided_at"):
+        moved[Field(None, "decided_at")] = batch.arrow(None, "decided_at")
+    empty = pa.nulls(batch.cases, pa.int64())
+    moved[Field(flagship, name)] = batch.arrow(model, name) if batch.has(model, name) else empty
+    return costs.call(replace(batch, columns=moved), flagship, columns.rules.prices)
+
+
+def always_flagship(columns: Columns, cascade: Cascade, decisions: Decisions) -> tuple[NDArray[np.int64], Mask, Mask]:
+    """Return the cost of asking the flagship at once, where it is known, and where it is estimated.
+
+    A recorded flagship call counts as it is. Where an audit drew some unescalated cases, each drawn call stands for
+    ``1 / audit_probability`` cases and the others for none: the sum is unbiased, and marked as estimated. Elsewhere a
+    flagship call that was not recorded is not known here; it is estimated from the counts (tables ``missing.*``).
+
+    Returns
+    -------
+    nano, known, estimated : ndarray of shape (n_cases,)
+    """
+    charge = columns.charge(cascade.flagship.model)
+    estimated = np.zeros(columns.batch.cases, dtype=np.bool_)
+    if not columns.batch.has(None, "audit_probability"):
+        return charge.nano, charge.known, estimated
+    chance = columns.batch.numbers(None, "audit_probability").astype(np.float64)
+    below = (decisions.settled >= 0) & (decisions.settled < len(cascade.tiers) - 1)
+    drawn = below & ~np.isnan(chance) & charge.known
+    skipped = below & np.isnan(chance)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        grown = np.rint(np.where(drawn, charge.nano / chance, charge.nano))
+    nano = np.where(skipped, 0, np.nan_to_num(grown)).astype(np.int64)
+    return nano, charge.known | skipped, below
+
+
+def _groups(t: Tallied, name: str) -> NDArray[np.int64]:
+    """Hash group of each case, so that dependent cases share one."""
+    hashed = t.of(t.columns.hashes(name)).astype(np.uint64)
+    return (hashed >> np.uint64(32)).astype(np.int64) % GROUPS
+
+
+def _grouped(t: Tallied, group: NDArray[np.int64], mask: Mask, values: NDArray[Any] | None) -> NDArray[Any]:
+    """Sum values (or count cases) by member and hash group, weighted; integers where there are no weights."""
+    weight = t.columns.weights()
+    shape = (t.size, GROUPS)
+    if weight is None and values is None:
+        return histogram(t.codes[mask], group[mask], shape)
+    own = np.ones(int(mask.sum())) if values is None else values[mask]
+    if weight is not None:
+        return sums(t.codes[mask], group[mask], shape, own * t.of(weight)[mask])
+    found = sums(t.codes[mask], group[mask], shape, own)
+    return np.rint(found).astype(np.int64) if own.dtype.kind in "iu" else found
+
+
+def _count_tasks(t: Tallied, known: Mask, cost: NDArray[np.int64], clusters: dict[str, Clusters]) -> None:
+    """Keep what each task's steps cost and whether it was completed; a case without a task is one."""
+    batch = t.columns.batch
+    if not batch.has(None, "completed"):
+        return
+    done = t.of(batch.flags(None, "completed")[0]).astype(np.int64)
+    name = "task_id" if batch.has(None, "task_id") else "case_id"
+    task = t.of(t.columns.hashes(name)).astype(np.uint64)
+    clusters["tasks"] = Clusters(t.codes[known], task[known], done[known], cost[known].astype(np.float64))
+
+
+def _count_latency(
+    t: Tallied, decisions: Decisions, decided: Mask, limits: Sequence[float], arrays: dict[str, NDArray[Any]]
+) -> None:
+    latency = t.of(decisions.latency).astype(np.float64)
+    known = decided & ~np.isnan(latency)
+    codes, seconds = t.codes[known], latency[known]
+    arrays["latency.known"] = np.stack(
+        [np.bincount(t.codes[known], minlength=t.size), np.bincount(t.codes[decided & ~known], minlength=t.size)],
+        axis=1,
+    )
+    arrays["latency"] = histogram(codes, latency_bins(seconds), (t.size, LATENCY_BINS))
+    slower = [np.bincount(codes[seconds > limit], minlength=t.size) for limit in limits]
+    arrays["slower"] = np.stack(slower, axis=1) if slower else np.zeros((t.size, 0), dtype=np.int64)
+
+
+def _count_quality(
+    t: Tallied, cascade: Cascade, decisions: Decisions, decided: Mask, arrays: dict[str, NDArray[Any]]
+) -> None:
+    """Sum the quality of served answers and the flagship's; an unanswered case is worth nothing."""
+    by_tier = [t.columns.quality(tier.model) for tier in cascade.tiers]
+    if not any(np.any(~np.isnan(quality)) for quality in by_tier):
+        return
+    settled, last = decisions.settled, len(cascade.tiers) - 1
+    lost = t.columns.status(cascade.flagship.model) > OK
+    flagship = np.where(lost, 0.0, by_tier[last])
+    served = np.full(len(settled), np.nan)
+    for position, quality in enumerate(by_tier):
+        served = np.where(settled == position, flagship if position == last else quality, served)
+    unanswered = (settled == last) & (decisions.served != ANSWERED) & ~np.isnan(flagship)
+    served[unanswered] = 0.0
+    own, reference = t.of(served).astype(np.float64), t.of(flagship).astype(np.float64)
+    known = decided & ~np.isnan(own)
+    both = known & ~np.isnan(reference)
+    group = _groups(t, "cluster" if t.columns.batch.has(None, "cluster") else "case_id")
+    graded = known & (own != 0) & (own != 1)
+    arrays["quality"] = np.stack(
+        [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, graded, known & (own == 1))], axis=1
+    )
+    arrays["quality.sum"] = _grouped(t, group, known, own)
+    arrays["quality.cases"] = _grouped(t, group, known, None)
+    arrays["retained"] = np.bincount(t.codes[both], minlength=t.size)
+    arrays["retained.cascade"] = _grouped(t, group, both, own)
+    arrays["retained.flagship"] = _grouped(t, group, both, reference)
+    if t.columns.weights() is not None or t.columns.batch.has(None, "cluster"):
+        arrays["quality.weighted"] = np.ones((t.size, 1), dtype=np.int64)
+
+
+def _count_pairs(
+    t: Tallied,
+    cascade: Cascade,
+    decisions: Decisions,
+    baseline: tuple[Cascade, Decisions],
+    arrays: dict[str, NDArray[Any]],
+    clusters: dict[str, Clusters],
+) -> None:
+    """Count how baseline and candidate served the same cases: agreeing, disagreeing, unknown; escalated or not."""
+    state = paired_state(baseline, (cascade, decisions))
+    asked = ~decisions.cached
+    picked = Tallied(
+        t.columns, asked if t.rows is None else asked & t.rows, t.codes[t.of(asked).astype(np.bool_)], t.size
+    )
+    _table("pairs", picked, picked.of(state).astype(np.int64), 81, arrays, clusters)
+
+
+def paired_state(baseline: tuple[Cascade, Decisions], candidate: tuple[Cascade, Decisions]) -> NDArray[np.int64]:
+    """Tell how two cascades served each case, as one number: (served, escalated) of the baseline, then of the candidate.
+
+    Served is DISAGREE, AGREE or UNKNOWN, escalated 0, 1, or 2 for unknown or not applicable.
+    """
+    (before, before_up), (now, now_up) = _served_and_escalated(*baseline), _served_and_escalated(*candidate)
+    return ((before * 3 + before_up) * 3 + now) * 3 + now_up
+
+
+def _served_and_escalated(cascade: Cascade, decisions: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    last = len(cascade.tiers) - 1
+    settled, served = decisions.settled, decisions.served.astype(np.int64)
+    # The flagship agrees with itself, as far as it answered.
+    own = np.where(served == ANSWERED, AGREE, UNKNOWN)
+    agreement = np.where(settled == last, own, np.where(served == UNSAMPLED, UNKNOWN, served))
+    agreement = np.where(settled == UNRESOLVED, UNKNOWN, agreement)
+    escalated = np.where((settled == UNRESOLVED) | (decisions.start == last), 2, settled == last)
+    return agreement.astype(np.int64), escalated.astype(np.int64)

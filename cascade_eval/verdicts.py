@@ -1,0 +1,622 @@
+"""Estimates and verdicts: judged with exact bounds, and explained in words.
+
+An `Estimate` is a value with its counts and bounds. Comparing it with a number gives a `Verdict`: **pass** when the
+data prove the promise, **fail** when they refute it, **inconclusive** otherwise. An inconclusive verdict has no truth
+value; asking for it raises `Inconclusive`.
+
+A verdict passes when ``p_pass <= alpha``, without correction, because a run passes only if every verdict does
+(intersection-union: Berger, Technometrics 24, 1982). It fails when the Holm-adjusted ``p_fail <= alpha`` within its
+family, the cohorts of one budget line, so that the chance of any false failure in a family is at most alpha (Holm,
+Scandinavian Journal of Statistics 6, 1979).
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from cascade_eval import bounds, budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+POWER = 0.8
+"""Power for "how many more cases" and "smallest excess"."""
+
+
+class Basis(Protocol):
+    """What an estimate is tested by."""
+
+    def below(self, budget: float, *, strict: bool = False) -> float:
+        """P-value that is small when the data prove the truth at most (strict: below) the budget."""
+
+    def above(self, budget: float, *, strict: bool = False) -> float:
+        """P-value that is small when the data prove the truth at least (strict: above) the budget."""
+
+
+@dataclass(frozen=True)
+class Binomial:
+    """A rate, tested exactly.
+
+    Parameters
+    ----------
+    low, high
+        ``(count, nobs)`` for the smallest and the largest rate that unknown comparisons allow; the same where
+        everything is known. Real numbers where cases are weighted or clustered.
+    """
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Exact binomial p-value, unknown comparisons counted against the claim."""
+        return float(bounds.p_at_most(*self.high, budget))
+
+    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Exact binomial p-value, unknown comparisons counted against the claim."""
+        return float(bounds.p_at_least(*self.low, budget))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two sums over independent units, tested by t on ``x - budget * y``.
+
+    Parameters
+    ----------
+    moments
+        ``(units, sum x, sum y, sum x*x, sum x*y, sum y*y)``.
+    complement
+        The estimate is one minus the ratio.
+    scale
+        The estimate is the ratio times this.
+    """
+
+    moments: tuple[Any, Any, Any, Any, Any, Any]
+    complement: bool = False
+    scale: float = 1.0
+
+    def below(self, budget: float, *, strict: bool = False) -> float:
+        """One-sided t-test."""
+        test = bounds.p_ratio_at_least if self.complement else bounds.p_ratio_at_most
+        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
+
+    def above(self, budget: float, *, strict: bool = False) -> float:
+        """One-sided t-test."""
+        test = bounds.p_ratio_at_most if self.complement else bounds.p_ratio_at_least
+        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
+
+    def _inner(self, budget: float) -> float:
+        inner = budget / self.scale
+        return 1.0 - inner if self.complement else inner
+
+
+@dataclass(frozen=True)
+class Slower:
+    """A latency quantile, tested as the share of cases slower than the budget.
+
+    Parameters
+    ----------
+    count
+        Number of cases slower than so many seconds, exactly.
+    nobs
+        Number of cases with a known latency.
+    share
+        Share that may be slower: 0.05 for p95.
+    """
+
+    count: Callable[[float], float]
+    nobs: float
+    share: float
+
+    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Exact binomial p-value of the share slower than the budget."""
+        return float(bounds.p_at_most(self.count(budget), self.nobs, self.share))
+
+    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Exact binomial p-value of the share slower than the budget."""
+        return float(bounds.p_at_least(self.count(budget), self.nobs, self.share))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A difference of two rates on the same cases (Tango, Statistics in Medicine 17, 1998).
+
+    Parameters
+    ----------
+    more, fewer
+        Cases with the property only in the candidate, only in the baseline.
+    nobs
+        Cases known for both.
+    """
+
+    more: float
+    fewer: float
+    nobs: float
+
+    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Score test of the difference."""
+        return float(bounds.p_difference_at_most(self.more, self.fewer, self.nobs, budget))
+
+    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
+        """Score test of the difference."""
+        return float(bounds.p_difference_at_least(self.more, self.fewer, self.nobs, budget))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number known exactly about this data: compared, not estimated.
+
+    Parameters
+    ----------
+    value
+        The number.
+    """
+
+    value: float
+
+    def below(self, budget: float, *, strict: bool = False) -> float:
+        """0 where it is so, 1 where it is not."""
+        return 0.0 if self.value < budget or (self.value == budget and not strict) else 1.0
+
+    def above(self, budget: float, *, strict: bool = False) -> float:
+        """0 where it is so, 1 where it is not."""
+        return 0.0 if self.value > budget or (self.value == budget and not strict) else 1.0
+
+
+_KEPT: ContextVar[list[Verdict] | None] = ContextVar("verdicts made by comparison", default=None)
+
+
+@contextmanager
+def keeping(made: list[Verdict]) -> Iterator[list[Verdict]]:
+    """Collect every verdict that comparisons make inside the block, in order.
+
+    Parameters
+    ----------
+    made
+        The list they are added to.
+
+    Examples
+    --------
+    >>> with keeping([]) as made:
+    ...     ok = rate("disagreement", 1, 200) <= 0.05
+    >>> [verdict.outcome for verdict in made]
+    ['pass']
+    """
+    token = _KEPT.set(made)
+    try:
+        yield made
+    finally:
+        _KEPT.reset(token)
+
+
+class Inconclusive(Exception):  # noqa: N818  it is not an error: it is the third outcome of a comparison
+    """Raised when an inconclusive verdict is asked whether it is true; carries the `verdict`."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with what it rests on.
+
+    Parameters
+    ----------
+    metric
+        What was measured.
+    value, low, high
+        Point estimate and one-sided bounds at the suite's confidence on each side; None where unknown.
+    count, nobs
+        Raw integers: cases with the property, cases looked at. None where the metric has no such count.
+    method
+        How the bounds were computed.
+    unit
+        ``rate``, ``ratio``, ``points``, ``seconds``, ``dollars`` or ``days``.
+    estimated
+        False, or the share of cases whose always-flagship cost had to be estimated.
+    reason
+        Why there is no value, or why the value cannot be judged; None where all is well.
+    blocked
+        The promise could not be measured: an inconclusive verdict that no option excuses.
+    basis
+        What it is tested by.
+    effective
+        Sample size the bounds used, below `nobs` where cases are weighted or clustered.
+    family
+        The same metric of the sibling cohorts, this one included; called when a verdict is asked for.
+    setting
+        Confidence, cohort and origin of the estimate, for verdicts made by comparison in Python.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+    nobs: int | None = None
+    method: str = "exact"
+    unit: str = "rate"
+    estimated: float | Literal[False] = False
+    reason: str | None = None
+    blocked: bool = False
+    basis: Basis | None = field(default=None, repr=False, compare=False)
+    effective: float | None = field(default=None, repr=False)
+    family: Callable[[], Sequence[Estimate]] | None = field(default=None, repr=False, compare=False)
+    setting: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __le__(self, other: float) -> Verdict:
+        return self._compare(None, other)
+
+    def __ge__(self, other: float) -> Verdict:
+        return self._compare(other, None)
+
+    def __float__(self) -> float:
+        return math.nan if self.value is None else self.value
+
+    def within(self, low: float, high: float) -> Verdict:
+        """Promise that the truth lies between two numbers, both included.
+
+        Parameters
+        ----------
+        low, high
+            In the metric's natural unit: rates as fractions, latency in seconds.
+        """
+        return self._compare(low, high)
+
+    def _compare(self, low: float | None, high: float | None) -> Verdict:
+        bound = budgets.make(low, high, self.unit)
+        siblings = list(self.family()) if self.family is not None else [self]
+        here = next((i for i, sibling in enumerate(siblings) if sibling.setting == self.setting), None)
+        if here is None:
+            siblings, here = [self], 0
+        judged = judge(siblings, bound, confidence=self.setting.get("confidence", 0.95))
+        verdict = replace(
+            judged[here],
+            cohort=dict(self.setting.get("cohort", {})),
+            inconclusive=self.setting.get("inconclusive", "fail"),
+        )
+        kept = _KEPT.get()
+        if kept is not None:
+            kept.append(verdict)
+        return verdict
+
+    def record(self) -> dict[str, Any]:
+        """Return the estimate as evidence stores it."""
+        return {
+            "value": self.value,
+            "low": _finite(self.low),
+            "high": _finite(self.high),
+            "count": self.count,
+            "nobs": self.nobs,
+            "method": self.method,
+            "estimated": self.estimated,
+            "unit": self.unit,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.metric} unknown: {self.reason}"
+        text = budgets.show(self.value, self.unit)
+        if self.low is not None and self.high is not None and math.isfinite(self.low) and math.isfinite(self.high):
+            text += f" ({budgets.show(self.low, self.unit)} to {budgets.show(self.high, self.unit)})"
+        return f"{text}, n={self.nobs:,}" if self.nobs is not None else text
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A promise, judged.
+
+    Parameters
+    ----------
+    metric, cohort, scope
+        What was promised, for which cases, and the scope as written.
+    bound
+        The promise.
+    outcome
+        ``pass``, ``fail`` or ``inconclusive``.
+    not_measured
+        Inconclusive because nothing, or too little, could be measured; no option excuses it.
+    estimate
+        What was measured.
+    p_pass, p_fail, p_holm
+        P-values of the two tests, and the adjusted one of the second.
+    family
+        Number of cohorts looked at together.
+    reason
+        One sentence.
+    cases_to_decide
+        How many more cases would decide, None when more cases would not or more than 100,000 would be needed.
+    smallest_excess
+        Smallest true rate over the budget that this much data would have noticed with power 0.8.
+    advice
+        What would fix it, computed; None where nothing is known.
+    file, line
+        Where it was promised.
+    test
+        Node id of the test that promised it, for verdicts from Python.
+    inconclusive
+        The policy it was judged under.
+    """
+
+    metric: str
+    bound: budgets.Bound
+    outcome: Outcome
+    estimate: Estimate
+    reason: str
+    not_measured: bool = False
+    p_pass: float | None = None
+    p_fail: float | None = None
+    p_holm: float | None = None
+    family: int = 1
+    cases_to_decide: int | None = None
+    smallest_excess: float | None = None
+    cohort: Mapping[str, str] = field(default_factory=dict)
+    scope: str = "overall"
+    advice: str | None = None
+    file: str | None = None
+    line: int | None = None
+    test: str | None = None
+    inconclusive: Literal["fail", "warn"] = "fail"
+
+    def __bool__(self) -> bool:
+        if self.outcome == "inconclusive":
+            raise Inconclusive(self)
+        return self.outcome == "pass"
+
+    @property
+    def warned(self) -> bool:
+        """Inconclusive for want of cases, and the suite says that is only worth a warning."""
+        return self.outcome == "inconclusive" and not self.not_measured and self.inconclusive == "warn"
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one short line, such as ``15.9% > 10% (n=314)``."""
+        if self.not_measured or self.estimate.value is None:
+            return f"not measured: {self.reason}"
+        value = budgets.show_against(self.estimate.value, self.bound)
+        nobs = "" if self.estimate.nobs is None else f" (n={self.estimate.nobs:,})"
+        if self.outcome == "fail":
+            sign, limit = self._crossed()
+            return f"{value} {sign} {limit}{nobs}"
+        if self.outcome == "pass":
+            return f"{value} is within {self.bound}{nobs}"
+        return f"{value}, {self.bound} neither proven nor refuted{nobs}"
+
+    def _crossed(self) -> tuple[str, str]:
+        value = self.estimate.value
+        assert value is not None
+        if self.bound.high is not None and (self.bound.low is None or value > self.bound.low):
+            return ">", budgets.show(self.bound.high, self.bound.unit)
+        assert self.bound.low is not None
+        return "<", budgets.show(self.bound.low, self.bound.unit)
+
+    def record(self) -> dict[str, Any]:
+        """Return the verdict as evidence stores it."""
+        return {
+            "metric": self.metric,
+            "cohort": dict(self.cohort),
+            "scope": self.scope,
+            "bound": str(self.bound),
+            "low": self.bound.low,
+            "high": self.bound.high,
+            "outcome": self.outcome,
+            "warned": self.warned,
+            "not_measured": self.not_measured,
+            "estimate": self.estimate.record(),
+            "p_pass": self.p_pass,
+            "p_fail": self.p_fail,
+            "p_holm": self.p_holm,
+            "family": self.family,
+            "reason": self.reason,
+            "cases_to_decide": self.cases_to_decide,
+            "smallest_excess": self.smallest_excess,
+            "advice": self.advice,
+            "file": self.file,
+            "line": self.line,
+            "test": self.test,
+        }
+
+
+def judge(estimates: Sequence[Estimate], bound: budgets.Bound, *, confidence: float = 0.95) -> list[Verdict]:
+    """Judge one budget line over its cohorts.
+
+    Parameters
+    ----------
+    estimates
+        The family: one estimate per cohort.
+    bound
+        What was promised of each.
+    confidence
+        One minus the level of each test.
+
+    Returns
+    -------
+    list of Verdict
+        In the order of the estimates.
+
+    Examples
+    --------
+    >>> family = [rate("disagreement", x, n) for x, n in ((2, 100), (4, 120), (9, 60), (25, 100))]
+    >>> [verdict.outcome for verdict in judge(family, budgets.parse("at most 10%", "rate"))]
+    ['pass', 'pass', 'inconclusive', 'fail']
+    """
+    alpha = 1.0 - confidence
+    pairs = [_p_values(estimate, bound) for estimate in estimates]
+    tested = [i for i, pair in enumerate(pairs) if pair is not None and not math.isnan(pair[1])]
+    adjusted = dict(zip(tested, bounds.holm([pairs[i][1] for i in tested]), strict=True)) if tested else {}  # type: ignore[index]
+    return [
+        _verdict(estimate, bound, pair, float(adjusted[i]) if i in adjusted else None, alpha=alpha, family=len(tested))
+        for i, (estimate, pair) in enumerate(zip(estimates, pairs, strict=True))
+    ]
+
+
+def rate(metric: str, count: int, nobs: int, *, confidence: float = 0.95, unit: str = "rate") -> Estimate:
+    """Estimate a rate of equally weighted, independent cases.
+
+    Parameters
+    ----------
+    metric
+        Its name.
+    count, nobs
+        Cases with the property, cases looked at.
+    confidence
+        Of each bound on its own side.
+    unit
+        As the metric's.
+
+    Examples
+    --------
+    >>> print(rate("disagreement", 50, 314))
+    15.9% (12.6% to 19.7%), n=314
+    """
+    if nobs == 0:
+        return Estimate(metric, None, count=0, nobs=0, unit=unit, reason="no case to judge", blocked=True)
+    low, high = bounds.rate(count, nobs, confidence=confidence)
+    return Estimate(
+        metric,
+        count / nobs,
+        float(low),
+        float(high),
+        int(count),
+        int(nobs),
+        "clopper-pearson",
+        unit,
+        basis=Binomial((count, nobs), (count, nobs)),
+    )
+
+
+def _p_values(estimate: Estimate, bound: budgets.Bound) -> tuple[float, float] | None:
+    """Evidence for and against the promise; None where nothing was measured."""
+    if estimate.blocked or estimate.basis is None or estimate.value is None:
+        return None
+    basis = estimate.basis
+    if bound.low is None:
+        assert bound.high is not None
+        return basis.below(bound.high), basis.above(bound.high, strict=True)
+    if bound.high is None:
+        return basis.above(bound.low), basis.below(bound.low, strict=True)
+    return (
+        max(basis.above(bound.low), basis.below(bound.high)),
+        min(1.0, 2 * min(basis.below(bound.low, strict=True), basis.above(bound.high, strict=True))),
+    )
+
+
+def _verdict(
+    estimate: Estimate,
+    bound: budgets.Bound,
+    pair: tuple[float, float] | None,
+    adjusted: float | None,
+    *,
+    alpha: float,
+    family: int,
+) -> Verdict:
+    verdict = Verdict(estimate.metric, bound, "inconclusive", estimate, "", family=max(family, 1))
+    if pair is None or any(map(math.isnan, pair)):
+        reason = estimate.reason or "too few cases for any test"
+        return replace(verdict, reason=reason, not_measured=True)
+    p_pass, p_fail = pair
+    verdict = replace(
+        verdict,
+        p_pass=p_pass,
+        p_fail=p_fail,
+        p_holm=adjusted,
+        smallest_excess=_smallest_excess(estimate, bound, alpha),
+    )
+    if p_pass <= alpha:
+        return replace(verdict, outcome="pass", reason=_held(estimate, bound))
+    if adjusted is not None and adjusted <= alpha:
+        return replace(verdict, outcome="fail", reason=_broken(estimate, bound))
+    more = _cases_to_decide(estimate, bound, alpha=alpha, family=family)
+    return replace(
+        verdict, cases_to_decide=more, reason=_undecided(estimate, bound, p_fail <= alpha, more, family=family)
+    )
+
+
+def _held(estimate: Estimate, bound: budgets.Bound) -> str:
+    assert estimate.value is not None
+    if isinstance(estimate.basis, Fact):
+        return f"{budgets.show_against(estimate.value, bound)} is within {bound}."
+    return f"{_with_bounds(estimate, bound)}: {bound} is proven."
+
+
+def _broken(estimate: Estimate, bound: budgets.Bound) -> str:
+    return f"{_with_bounds(estimate, bound)}: {bound} is refuted."
+
+
+def _undecided(estimate: Estimate, bound: budgets.Bound, over: bool, more: int | None, *, family: int) -> str:  # noqa: FBT001  one caller, one reading
+    text = f"{_with_bounds(estimate, bound)}: {bound} is neither proven nor refuted"
+    if over and family > 1:
+        text += f"; over budget on its own, not after looking at {family} cohorts"
+    if more is None:
+        return f"{text}; over 100,000 more cases would be needed to decide."
+    return f"{text}; about {more:,} more cases like these would decide."
+
+
+def _with_bounds(estimate: Estimate, bound: budgets.Bound) -> str:
+    assert estimate.value is not None
+    text = budgets.show_against(estimate.value, bound)
+    if estimate.low is not None and estimate.high is not None:
+        low = budgets.show_against(estimate.low, bound) if math.isfinite(estimate.low) else "unbounded"
+        high = budgets.show_against(estimate.high, bound) if math.isfinite(estimate.high) else "unbounded"
+        text += f" (bounds {low} to {high}{'' if estimate.nobs is None else f', n={estimate.nobs:,}'})"
+    return text
+
+
+def _smallest_excess(estimate: Estimate, bound: budgets.Bound, alpha: float) -> float | None:
+    """Smallest true rate beyond the budget this much data would have noticed; for rates only."""
+    if not isinstance(estimate.basis, Binomial):
+        return None
+    nobs = round(estimate.basis.low[1])
+    if bound.high is not None and 0 < bound.high < 1:
+        return _number(bounds.smallest_excess(nobs, bound.high, alpha=alpha, power=POWER))
+    if bound.low is not None and 0 < bound.low < 1:
+        excess = _number(bounds.smallest_excess(nobs, 1 - bound.low, alpha=alpha, power=POWER))
+        return None if excess is None else 1 - excess
+    return None
+
+
+def _cases_to_decide(estimate: Estimate, bound: budgets.Bound, *, alpha: float, family: int) -> int | None:
+    """How many more cases would decide, if the truth is what was observed."""
+    value = estimate.value
+    assert value is not None
+    needed = [_needed(estimate, value, limit, alpha, family) for limit in (bound.low, bound.high) if limit is not None]
+    if not needed or any(n is None for n in needed):
+        return None
+    more = max(n for n in needed if n is not None)
+    return more if more <= 100_000 else None
+
+
+def _needed(estimate: Estimate, value: float, limit: float, alpha: float, family: int) -> int | None:
+    if isinstance(estimate.basis, Binomial) and estimate.nobs:
+        effective = estimate.basis.high[1]
+        enough = bounds.cases_to_decide(value, limit, alpha=alpha, power=POWER, family=max(family, 1))
+        # A weighted or clustered case is worth less than one case; more of the same kind will be, too.
+        return None if enough is None else max(0, math.ceil(enough * estimate.nobs / effective) - estimate.nobs)
+    if estimate.basis is None or not estimate.nobs:
+        return None
+    from scipy.special import ndtri
+
+    p = min(estimate.basis.below(limit), estimate.basis.above(limit))
+    observed = abs(float(ndtri(min(max(p, 1e-300), 0.5))))
+    wanted = abs(float(ndtri(alpha / max(family, 1)))) + abs(float(ndtri(1 - POWER)))
+    if observed == 0:
+        return None
+    factor = (wanted / observed) ** 2
+    return max(1, math.ceil(estimate.nobs * (factor - 1))) if factor < 1e6 else None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
