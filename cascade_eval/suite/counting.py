@@ -1,0 +1,371 @@
+"""One streaming pass: every batch is replayed through every cascade and added to the counts.
+
+What comes back of a batch is counts and a few positions of cases worth looking at, so partitions, threads and
+machines go through the same addition.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cascade_eval import agreement, cohorts, costs, replay, signals, thresholds
+from cascade_eval.cascade import leaves
+from cascade_eval.counts import AGREE, DISAGREE, Counts
+from cascade_eval.traffic import ERROR, REFUSED, TIMEOUT, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+    from cascade_eval.cascade import Cascade
+    from cascade_eval.replay import Columns, Decisions, Rules
+    from cascade_eval.suite.survey import OutOfFold
+    from cascade_eval.traffic import Batch, Traffic
+
+WORST: Final = 20
+"""Disagreements shown of all cases."""
+
+WORST_EACH: Final = 5
+"""Disagreements shown of each cohort."""
+
+FLIPS: Final = 20
+"""Flips shown of each cohort and direction."""
+
+RIGHT: Final = ("cheap", "flagship", "neither", "both", "unknown")
+"""Who was right where they disagreed; columns of the table ``right``."""
+
+ALWAYS_FLAGSHIP: Final = "always-flagship"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is counted.
+
+    Parameters
+    ----------
+    cascades
+        With every threshold filled in.
+    baselines
+        The cascade each one is compared with, by name.
+    families
+        Cohort families; the first one also counts funnel, paths and who was right.
+    rules
+        Agreement and prices.
+    calibrated
+        Maps by ``(cascade, tier, leaf position)``.
+    tried
+        Thresholds to sweep by ``(cascade, place)``.
+    limits
+        Latency budgets in seconds.
+    """
+
+    cascades: tuple[Cascade, ...]
+    baselines: Mapping[str, Cascade]
+    families: tuple[tuple[str, ...], ...]
+    rules: Rules
+    calibrated: Mapping[tuple[str, str, int], OutOfFold] = field(default_factory=dict)
+    tried: Mapping[tuple[str, str], thresholds.Edges] = field(default_factory=dict)
+    limits: tuple[float, ...] = ()
+
+    def rules_of(self, cascade: Cascade) -> Rules:
+        """Rules with the maps of one cascade."""
+        mine = {(tier, leaf): found for (name, tier, leaf), found in self.calibrated.items() if name == cascade.name}
+        return replace(self.rules, calibrated=mine)
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """Cases worth looking at, by position in the traffic; each array of shape (n_picked,).
+
+    Parameters
+    ----------
+    cohort
+        Which list they belong to: () for all cases, else ``(family, member)``.
+    position
+        Of the case in the traffic.
+    tier
+        Position of the tier that settled it.
+    order
+        Ascending: the first ones are kept.
+    value
+        What the gate compared.
+    """
+
+    position: NDArray[np.int64]
+    tier: NDArray[np.int64]
+    order: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+    def merged(self, other: Picked, most: int) -> Picked:
+        """Keep the first of both, ties by position, so that the result does not depend on the partition."""
+        position = np.concatenate([self.position, other.position])
+        order = np.concatenate([self.order, other.order])
+        kept = np.lexsort((position, order))[:most]
+        return Picked(
+            position[kept],
+            np.concatenate([self.tier, other.tier])[kept],
+            order[kept],
+            np.concatenate([self.value, other.value])[kept],
+        )
+
+
+Key = tuple[str, tuple[str, ...], tuple[str, ...], str]
+"""Which list of picked cases: cascade, family, member, and ``worst``, ``worse`` or ``better``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """Everything the pass leaves behind; it adds up.
+
+    Parameters
+    ----------
+    counts
+        By cascade and family.
+    picked
+        Cases worth looking at.
+    used
+        How calls were charged.
+    cases
+        Number of cases.
+    span
+        First and last `decided_at` in nanoseconds, None where there is none.
+    """
+
+    counts: Mapping[tuple[str, tuple[str, ...]], Counts] = field(default_factory=dict)
+    picked: Mapping[Key, Picked] = field(default_factory=dict)
+    used: Counter[costs.Use] = field(default_factory=Counter)
+    cases: int = 0
+    span: tuple[int, int] | None = None
+
+    def __add__(self, other: Counted) -> Counted:
+        if not self.counts:
+            return other
+        counts = {key: self.counts[key] + other.counts[key] for key in self.counts}
+        picked = dict(self.picked)
+        for key, found in other.picked.items():
+            picked[key] = picked[key].merged(found, _most(key)) if key in picked else found
+        spans = [span for span in (self.span, other.span) if span is not None]
+        span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
+        return Counted(counts, picked, self.used + other.used, self.cases + other.cases, span)
+
+
+def _most(key: Key) -> int:
+    _, family, _, kind = key
+    return FLIPS if kind != "worst" else WORST_EACH if family else WORST
+
+
+def needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
+    """Columns the pass reads, of those that exist; nothing else is read."""
+    wanted: set[Field] = set(replay.COUNTED) | {Field(None, "decided_at")}
+    rule, prices, fields = plan.rules.agreement, plan.rules.prices, traffic.fields
+    for family in plan.families:
+        wanted |= cohorts.needs(family)
+    for cascade in (*plan.cascades, *plan.baselines.values()):
+        wanted |= replay.needs(cascade)
+        for tier in cascade.tiers:
+            wanted |= agreement.needs(rule, tier.model, cascade.flagship.model)
+            wanted |= agreement.quality_needs(tier.model, fields)
+            wanted |= costs.needs(tier.model, prices, fields)
+            for leaf in leaves(tier.gate):
+                wanted |= _recipe_needs(leaf.calibrate)
+                for call in signals.calls(leaf.signal, tier.model):
+                    charged = costs.samples_needs if call.kind == "samples" else costs.needs
+                    wanted |= charged(call.model, prices, fields)
+    return frozenset(wanted & fields)
+
+
+def _recipe_needs(calibrate: Any) -> frozenset[Field]:
+    return cohorts.needs(calibrate.per) if calibrate is not None else frozenset()
+
+
+def count(plan: Plan, traffic: Traffic, *, executor: Executor | None = None) -> Counted:
+    """Replay and count all cases.
+
+    Parameters
+    ----------
+    plan
+        What to count.
+    traffic
+        The cases.
+    executor
+        Where batches are counted; in this thread where None. At most three batches are under way at once.
+    """
+    total = Counted()
+    for part in _parts(plan, traffic.batches(needs(plan, traffic)), executor):
+        total = total + part
+    return total
+
+
+def _parts(plan: Plan, batches: Iterable[Batch], executor: Executor | None) -> Iterator[Counted]:
+    if executor is None:
+        for batch in batches:
+            yield count_batch(plan, batch)
+        return
+    waiting: deque[Any] = deque()
+    for batch in batches:
+        waiting.append(executor.submit(count_batch, plan, batch))
+        if len(waiting) > 2:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def count_batch(plan: Plan, batch: Batch) -> Counted:
+    """Replay one batch through every cascade and count it."""
+    shared = replay.Columns(batch, plan.rules)
+    counts: dict[tuple[str, tuple[str, ...]], Counts] = {}
+    picked: dict[Key, Picked] = {}
+    used: Counter[costs.Use] = Counter()
+    models: set[str] = set()
+    for cascade in plan.cascades:
+        columns = _columns(plan, shared, cascade)
+        decisions = replay.decide(cascade, columns)
+        before = _baseline(plan, shared, cascade)
+        tried = {name: edges for (owner, name), edges in plan.tried.items() if owner == cascade.name}
+        for first, family in enumerate(plan.families):
+            found = replay.tally(cascade, decisions, columns, family, baseline=before, limits=plan.limits)
+            arrays = dict(found.arrays)
+            if tried:
+                arrays |= thresholds.count(cascade, decisions, columns, family, tried).arrays
+            if first == 0:
+                arrays |= _details(cascade, decisions, columns, family)
+            counts[cascade.name, family] = replace(found, arrays=arrays)
+        picked |= _worst(plan, cascade, decisions, columns)
+        if before is not None:
+            picked |= _flips(plan, cascade, decisions, columns, before)
+        for tier in cascade.tiers:
+            if tier.model not in models:
+                models.add(tier.model)
+                used += costs.used(shared.charge(tier.model))
+    return Counted(counts, picked, used, batch.cases, _span(batch))
+
+
+def _columns(plan: Plan, shared: Columns, cascade: Cascade) -> Columns:
+    """Columns of the batch under the maps of one cascade; everything computed is shared."""
+    return replace(shared, rules=plan.rules_of(cascade))
+
+
+def _baseline(plan: Plan, shared: Columns, cascade: Cascade) -> tuple[Cascade, Decisions] | None:
+    before = plan.baselines.get(cascade.name)
+    return None if before is None else (before, replay.decide(before, _columns(plan, shared, before)))
+
+
+def _span(batch: Batch) -> tuple[int, int] | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not batch.has(None, "decided_at"):
+        return None
+    ends = pc.min_max(batch.arrow(None, "decided_at").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()))
+    low, high = ends["min"].as_py(), ends["max"].as_py()
+    return None if low is None else (low, high)
+
+
+def _details(
+    cascade: Cascade, decisions: Decisions, columns: Columns, family: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    """Count funnel, money by path and who was right; once per cascade, in the first family."""
+    codes = columns.codes(family)
+    size, tiers = len(codes.members), len(cascade.tiers)
+    taken = ~decisions.cached & (decisions.settled >= 0)
+    failures = np.zeros((size, tiers, 3), dtype=np.int64)
+    money = np.zeros((size, tiers * tiers), dtype=np.int64)
+    path = decisions.start.astype(np.int64) * tiers + np.maximum(decisions.settled, 0)
+    paid = taken & decisions.cost_known
+    flat = np.bincount(
+        codes.codes[paid] * tiers * tiers + path[paid], weights=decisions.cost[paid], minlength=money.size
+    )
+    money += np.rint(flat).astype(np.int64).reshape(money.shape)
+    right = np.zeros((size, len(RIGHT)), dtype=np.int64)
+    for position, tier in enumerate(cascade.tiers):
+        reached = taken & (decisions.start <= position) & (decisions.settled >= position)
+        status = columns.status(tier.model)
+        slow = columns.latency(tier.model) > tier.timeout if tier.timeout is not None else np.zeros_like(reached)
+        late = slow | (status == TIMEOUT)
+        for which, mask in enumerate((late, (status == ERROR) & ~late, (status == REFUSED) & ~late)):
+            hit = reached & mask
+            if hit.any():
+                failures[:, position, which] = np.bincount(codes.codes[hit], minlength=size)
+        wrong = taken & (decisions.settled == position) & (decisions.served == DISAGREE)
+        if position < tiers - 1 and wrong.any():
+            who = agreement.who_was_right(columns.rules.agreement, columns.batch, tier.model, cascade.flagship.model)
+            place = RIGHT_PLACE[who[wrong]]
+            found = np.bincount(codes.codes[wrong] * len(RIGHT) + place, minlength=right.size)
+            right += found.reshape(right.shape)
+    return {"funnel": failures, "paths": money, "right": right}
+
+
+RIGHT_PLACE = np.zeros(256, dtype=np.int64)
+for _name, _code in (
+    ("cheap", agreement.CHEAP),
+    ("flagship", agreement.FLAGSHIP),
+    ("neither", agreement.NEITHER),
+    ("both", agreement.BOTH),
+    ("unknown", agreement.UNKNOWN),
+):
+    RIGHT_PLACE[_code] = RIGHT.index(_name)
+
+
+def _worst(plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns) -> dict[Key, Picked]:
+    """Find the unescalated disagreements each gate was surest of."""
+    picked: dict[Key, Picked] = {}
+    for position, tier in enumerate(cascade.tiers[:-1]):
+        wrong = ~decisions.cached & (decisions.settled == position) & (decisions.served == DISAGREE)
+        rows = np.flatnonzero(wrong)
+        if not len(rows):
+            continue
+        leaf = next(leaves(tier.gate))
+        value = columns.value(tier, 0, leaf)[rows].astype(np.float64)
+        order = np.nan_to_num(-value if leaf.surer == "higher" else value, nan=np.inf)
+        found = Picked(rows + columns.batch.first, np.full(len(rows), position), order, value)
+        _spread(picked, plan, cascade.name, "worst", found, rows, columns)
+    return picked
+
+
+def _flips(
+    plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns, before: tuple[Cascade, Decisions]
+) -> dict[Key, Picked]:
+    """Find the cases that began, and those that ceased, to disagree."""
+    state = replay.paired_state(before, (cascade, decisions))
+    was, now = state // 27, (state // 3) % 3
+    picked: dict[Key, Picked] = {}
+    for kind, mask in (
+        ("worse", (was == AGREE) & (now == DISAGREE)),
+        ("better", (was == DISAGREE) & (now == AGREE)),
+    ):
+        rows = np.flatnonzero(mask & ~decisions.cached)
+        nothing = np.zeros(len(rows))
+        found = Picked(rows + columns.batch.first, decisions.settled[rows].astype(np.int64), nothing, nothing)
+        _spread(picked, plan, cascade.name, kind, found, rows, columns)
+    return picked
+
+
+def _spread(
+    picked: dict[Key, Picked],
+    plan: Plan,
+    name: str,
+    kind: str,
+    found: Picked,
+    rows: NDArray[np.int64],
+    columns: Columns,
+) -> None:
+    """Add cases to the list of all, and to those of their cohorts, keeping only the first of each."""
+    for family in dict.fromkeys([(), *plan.families]):
+        codes = columns.codes(family)
+        mine = codes.codes[rows]
+        most = _most((name, family, (), kind))
+        ranked = np.lexsort((found.position, found.order, mine))
+        first = np.concatenate([[0], np.flatnonzero(np.diff(mine[ranked])) + 1]) if len(ranked) else ranked
+        rank = np.arange(len(ranked)) - np.repeat(first, np.diff([*first, len(ranked)]))
+        kept = ranked[rank < most]
+        for member in np.unique(mine[kept]).tolist():
+            own = kept[mine[kept] == member]
+            key = (name, family, codes.members[member], kind)
+            part = Picked(found.position[own], found.tier[own], found.order[own], found.value[own])
+            picked[key] = picked[key].merged(part, most) if key in picked else part

@@ -1,0 +1,448 @@
+"""From a suite and its data to verdicts.
+
+`evaluate` surveys the signals, counts every case once, and judges every budget line in every cohort it names. Nothing
+is judged that was not measured: what cannot be computed is an error where a budget needs it, and an inconclusive
+verdict that no option excuses where the data falls short.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cascade_eval import cohorts, metrics, replay, verdicts
+from cascade_eval.cascade import Cascade, leaves
+from cascade_eval.counts import Counts, states
+from cascade_eval.errors import DataError, Problem, did_you_mean
+from cascade_eval.prices import parse as parse_prices
+from cascade_eval.suite import checking, counting, records, survey
+from cascade_eval.verdicts import Estimate, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from cascade_eval.baseline import Baseline
+    from cascade_eval.budgets import Budget
+    from cascade_eval.cohorts import Member
+    from cascade_eval.suite.nouns import Suite
+    from cascade_eval.traffic import Traffic
+
+_CHOSEN = frozenset({"disagreement", "flips to disagreement", "quality", "retention"})
+"""Metrics that looking at agreement can flatter."""
+
+_COMPARED = frozenset({"flips to disagreement", "escalation drift"})
+"""Metrics that need a baseline."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the cases come from, for messages and evidence.
+
+    Parameters
+    ----------
+    path
+        As the user knows it.
+    kind
+        ``golden`` or ``traffic``.
+    description
+        Of the golden.
+    cohorts
+        Cases per cohort a golden promises; one that is missing in the data was not measured.
+    """
+
+    path: str
+    kind: Literal["golden", "traffic"] = "traffic"
+    description: str | None = None
+    cohorts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cohort of one cascade.
+
+    Parameters
+    ----------
+    family, member
+        Which cohort.
+    counts
+        Its counts, as the only member.
+    pooled
+        Names of the cohorts added up in it.
+    """
+
+    family: tuple[str, ...]
+    member: Member
+    counts: Counts
+    pooled: tuple[str, ...] = ()
+
+    @property
+    def cohort(self) -> dict[str, str]:
+        """Value by column."""
+        return cohorts.mapping(self.family, self.member)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One cascade with everything measured about it.
+
+    Parameters
+    ----------
+    cascade
+        With every threshold filled in.
+    context
+        Names and floors.
+    overall
+        All cases.
+    cells
+        By cohort family.
+    verdicts
+        In the order of the budgets.
+    baseline
+        What it was compared with.
+    """
+
+    cascade: Cascade
+    context: metrics.Context
+    overall: Cell
+    cells: Mapping[tuple[str, ...], tuple[Cell, ...]]
+    verdicts: tuple[Verdict, ...] = ()
+    baseline: Baseline | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A suite, judged.
+
+    Parameters
+    ----------
+    suite
+        What was promised.
+    cascades
+        In the suite's order, then always-flagship, which is reported and never judged.
+    record
+        The suite's part of the evidence, complete and JSON-ready.
+    """
+
+    suite: Suite
+    cascades: tuple[Judged, ...]
+    record: Mapping[str, Any]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict of every cascade."""
+        return tuple(verdict for judged in self.cascades for verdict in judged.verdicts)
+
+
+def evaluate(
+    suite: Suite,
+    traffic: Traffic,
+    *,
+    data: Data | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
+    inconclusive: Literal["fail", "warn"] | None = None,
+    executor: Executor | None = None,
+    now: dt.datetime | None = None,
+) -> Evaluation:
+    """Judge every budget of a suite.
+
+    Parameters
+    ----------
+    suite
+        From `suite.load`.
+    traffic
+        The cases, from `traffic.open`.
+    data
+        Where they come from.
+    baselines
+        What each cascade is compared with, by name.
+    inconclusive
+        Goes before the suite's own setting.
+    executor
+        Where batches are counted: any `concurrent.futures.Executor`.
+    now
+        For ages; the present by default.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError
+        Something the budgets need cannot be had from this data; every reason at once.
+    """
+    data = data or Data(suite.source.path)
+    baselines = baselines or {}
+    now = now or dt.datetime.now(dt.UTC)
+    if inconclusive is not None:
+        suite = replace(suite, inconclusive=inconclusive)
+    made, seen = _plan(suite, traffic, baselines, sweep=True)
+    counted = counting.count(made, traffic, executor=executor)
+    if counted.cases == 0:
+        raise DataError([Problem("no cases: there is nothing to judge", data.path)])
+    judged = tuple(
+        _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic) for cascade in made.cascades
+    )
+    _refuse_empty(suite, judged)
+    judged = tuple(_with_advice(each, made) for each in judged)
+    record = records.record(suite, traffic, data, made, counted, seen, judged, now=now)
+    return Evaluation(suite, judged, record)
+
+
+def plan(suite: Suite, traffic: Traffic, baselines: Mapping[str, Baseline], *, sweep: bool = True) -> counting.Plan:
+    """Work out what has to be counted: thresholds found, maps fitted, cohorts named.
+
+    Raises
+    ------
+    UsageError
+        Something the budgets need cannot be had from this data.
+    """
+    return _plan(suite, traffic, baselines, sweep=sweep)[0]
+
+
+needs = counting.needs
+
+
+def _plan(
+    suite: Suite, traffic: Traffic, baselines: Mapping[str, Baseline], *, sweep: bool
+) -> tuple[counting.Plan, survey.Surveyed]:
+    assert suite.agreement_rule is not None
+    prices = parse_prices(suite.prices)
+    checking.check(suite, traffic, prices, baselines)
+    rules = replay.Rules(suite.agreement_rule, prices)
+    flagship = replace(suite.cascades[0].flagship, gate=None, hedged=False)
+    always = Cascade(
+        counting.ALWAYS_FLAGSHIP, (flagship,), definition=[{"tier": flagship.name, "model": flagship.model}]
+    )
+    before = {name: replace(found.cascade, name=f"{name} (baseline)") for name, found in baselines.items()}
+    every = (*suite.cascades, always, *before.values())
+    seen = survey.survey(every, traffic, rules, base=suite.base, sweep=sweep)
+    filled = {cascade.name: cascade for cascade in seen.cascades}
+    found = counting.Plan(
+        tuple(filled[cascade.name] for cascade in (*suite.cascades, always)),
+        {name: filled[cascade.name] for name, cascade in before.items()},
+        families(suite),
+        rules,
+        seen.calibrated,
+        seen.tried,
+        _limits(suite),
+    )
+    return found, seen
+
+
+def _limits(suite: Suite) -> tuple[float, ...]:
+    """Latencies that are promised, to be counted exactly."""
+    found = {
+        end
+        for budget in suite.budgets
+        if budget.metric.startswith("latency")
+        for end in (budget.bound.low, budget.bound.high)
+        if end is not None
+    }
+    return tuple(sorted(found))
+
+
+def families(suite: Suite) -> tuple[tuple[str, ...], ...]:
+    """Cohort families a suite needs: every column, every cross a budget names; () where there are none."""
+    found: list[tuple[str, ...]] = [(column.name,) for column in suite.cohorts]
+    found += [budget.scope.columns for budget in suite.budgets if budget.scope.columns]
+    return tuple(dict.fromkeys(found)) or ((),)
+
+
+def _judged(
+    suite: Suite,
+    cascade: Cascade,
+    plan: counting.Plan,
+    counted: counting.Counted,
+    data: Data,
+    baseline: Baseline | None,
+    traffic: Traffic,
+) -> Judged:
+    tables = {family: counted.counts[cascade.name, family] for family in plan.families}
+    context = _context(suite, cascade, plan, traffic)
+    overall = Cell((), (), tables[plan.families[0]].total())
+    small = _small(suite, tables)
+    cells = {family: tuple(_cells(family, tables[family], small)) for family in plan.families if family}
+    judged = Judged(cascade, context, overall, cells, baseline=baseline)
+    if cascade.name == counting.ALWAYS_FLAGSHIP:
+        return judged
+    return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, traffic)))
+
+
+def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic) -> metrics.Context:
+    from cascade_eval.traffic import Field
+
+    return metrics.Context(
+        tuple(tier.name for tier in cascade.tiers),
+        suite.confidence,
+        suite.coverage,
+        suite.audited,
+        replay.leaf_names(cascade),
+        plan.limits,
+        audit=Field(None, "audit_probability") in traffic.fields,
+    )
+
+
+def _small(suite: Suite, tables: Mapping[tuple[str, ...], Counts]) -> dict[str, dict[str, int]]:
+    """Cohorts with fewer cases than their column asks for, with their cases; they are pooled."""
+    found: dict[str, dict[str, int]] = {}
+    for column in suite.cohorts:
+        if column.at_least is None:
+            continue
+        table = tables[column.name,]
+        cases = table["states"].sum(axis=1)
+        found[column.name] = {
+            member[0]: int(n) for member, n in zip(table.members, cases, strict=True) if n < column.at_least
+        }
+    return found
+
+
+def _cells(family: tuple[str, ...], table: Counts, small: Mapping[str, Mapping[str, int]]) -> Iterator[Cell]:
+    """One cell per member, small ones pooled; sorted, the pooled and the empty ones last."""
+    pooled: dict[Member, list[int]] = {}
+    for place, member in enumerate(table.members):
+        name = tuple(
+            cohorts.OTHER if value in small.get(column, {}) else value
+            for column, value in zip(family, member, strict=True)
+        )
+        pooled.setdefault(name, []).append(place)
+    last = {cohorts.NONE: 1, cohorts.OTHER: 2}
+    for name in sorted(pooled, key=lambda member: [(last.get(value, 0), value) for value in member]):
+        parts = pooled[name]
+        counts = table.pool([name], [0 if i in parts else -1 for i in range(len(table.members))])
+        names = tuple(sorted(cohorts.label(family, table.members[i]).partition("=")[2] for i in parts))
+        yield Cell(family, name, counts, names if cohorts.OTHER in name else ())
+
+
+def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Iterator[Verdict]:
+    for budget in suite.budgets:
+        if budget.metric in _COMPARED and judged.baseline is None:
+            continue
+        metric = metrics.find(budget.metric, judged.context.tiers)
+        if metric is None:  # "escalation from" a tier this cascade does not have
+            continue
+        cells = _cells_of(judged, budget)
+        estimates = [metrics.estimates(metric, cell.counts, judged.context)[0] for cell in cells]
+        chosen = _chosen_here(judged.cascade, traffic) if metric.name in _CHOSEN else None
+        if chosen is not None:
+            estimates = [replace(estimate, blocked=True, reason=chosen) for estimate in estimates]
+        found = verdicts.judge(estimates, budget.bound, confidence=suite.confidence)
+        for cell, verdict in zip(cells, found, strict=True):
+            yield _placed(suite, budget, verdict, cell.cohort)
+        yield from _missing(suite, judged, budget, data)
+
+
+def _placed(suite: Suite, budget: Budget, verdict: Verdict, cohort: Mapping[str, str]) -> Verdict:
+    return replace(
+        verdict,
+        cohort=cohort,
+        scope=str(budget.scope),
+        file=budget.file,
+        line=budget.line,
+        inconclusive=suite.inconclusive,
+    )
+
+
+def _chosen_here(cascade: Cascade, traffic: Traffic) -> str | None:
+    """Why nothing about agreement is proven where a threshold was chosen by looking at this data's agreement."""
+    for tier in cascade.tiers:
+        for leaf in leaves(tier.gate):
+            if leaf.chosen_on is not None and leaf.chosen_on == traffic.sha256():
+                return (
+                    f"the threshold of {tier.name} was chosen on this data, which therefore proves nothing about it: "
+                    "judge other cases"
+                )
+    return None
+
+
+def _cells_of(judged: Judged, budget: Budget) -> list[Cell]:
+    """Cohorts a budget line speaks of, without those a route sends wholly to the flagship."""
+    scope = budget.scope
+    if scope.kind == "overall":
+        return [judged.overall]
+    cells = judged.cells[scope.columns]
+    if scope.kind == "each":
+        return [cell for cell in cells if not routed(cell, judged.context)]
+    wanted = tuple(scope.values)
+    found = [cell for cell in cells if cell.member == wanted]
+    if found:
+        return found
+    names = [cohorts.label(cell.family, cell.member) for cell in cells]
+    pooled = next((cell for cell in cells if ", ".join(wanted) in cell.pooled or ",".join(wanted) in cell.pooled), None)
+    why = (
+        f"'{scope}' has too few cases and is pooled into {cohorts.OTHER}"
+        if pooled is not None
+        else f"no case has '{scope}', so its budget would judge nothing.{did_you_mean(str(scope), names)}"
+    )
+    raise DataError([Problem(why, budget.file, budget.line)])
+
+
+def routed(cell: Cell, context: metrics.Context) -> bool:
+    """Whether a route sends every case of a cohort straight to the flagship."""
+    last = len(context.tiers) - 1
+    if last == 0:
+        return False
+    layout = states(len(context.tiers))
+    table = cell.counts["states"][0]
+    start = layout.digits[0]
+    below = int(table[: layout.regular][start < last].sum()) + int(table[layout.unresolved])
+    return below == 0 and int(table[: layout.regular].sum()) > 0
+
+
+def _missing(suite: Suite, judged: Judged, budget: Budget, data: Data) -> Iterator[Verdict]:
+    """Judge what is not there: a cohort the golden or the baseline has, and this data lacks."""
+    if budget.scope.kind != "each":
+        return
+    family = budget.scope.columns
+    expected: dict[Member, str] = {}
+    if len(family) == 1:
+        expected |= {(value,): "the golden" for value in data.cohorts.get(family[0], {})}
+    if judged.baseline is not None:
+        for pairs in judged.baseline.cohorts:
+            named = dict(pairs)
+            if tuple(named) == family:
+                expected.setdefault(tuple(named.values()), "the baseline")
+    have = {cell.member for cell in judged.cells[family]}
+    have |= {(name,) for cell in judged.cells[family] for name in cell.pooled}
+    unit = metrics.find(budget.metric, judged.context.tiers)
+    assert unit is not None
+    for member in sorted(set(expected) - have):
+        label = cohorts.label(family, member)
+        reason = f"{expected[member]} has {label}, and no case of this data is in it"
+        estimate = Estimate(budget.metric, None, nobs=0, method="none", unit=unit.unit, reason=reason, blocked=True)
+        [verdict] = verdicts.judge([estimate], budget.bound, confidence=suite.confidence)
+        yield _placed(suite, budget, verdict, cohorts.mapping(family, member))
+
+
+def _refuse_empty(suite: Suite, judged: Sequence[Judged]) -> None:
+    """Refuse a budget that no cascade was judged by: it would look like a promise kept."""
+    seen = {(verdict.metric, verdict.scope) for each in judged for verdict in each.verdicts}
+    problems = [
+        Problem(f"'{budget.metric}: {budget.scope}' judges nothing: {_why_nothing(budget)}", budget.file, budget.line)
+        for budget in suite.budgets
+        if (budget.metric, str(budget.scope)) not in seen
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def _why_nothing(budget: Budget) -> str:
+    if budget.metric in _COMPARED:
+        return "no cascade is compared with a baseline"
+    return "every cohort it names is routed to the flagship"
+
+
+def _with_advice(judged: Judged, plan: counting.Plan) -> Judged:
+    """Say what would fix each verdict that is not a pass."""
+    cells = {(): judged.overall} | {
+        tuple(cell.cohort.items()): cell for family in judged.cells.values() for cell in family
+    }
+    advised = [
+        verdict
+        if verdict.outcome == "pass" or tuple(verdict.cohort.items()) not in cells
+        else replace(verdict, advice=records.advice(verdict, judged, cells[tuple(verdict.cohort.items())], plan))
+        for verdict in judged.verdicts
+    ]
+    return replace(judged, verdicts=tuple(advised))

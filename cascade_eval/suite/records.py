@@ -1,0 +1,546 @@
+"""What a suite leaves behind, as plain JSON-ready values; the report is drawn from nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cascade_eval import baseline, budgets, calibration, cohorts, costs, metrics, thresholds
+from cascade_eval.cascade import leaves
+from cascade_eval.counts import states
+from cascade_eval.suite import counting
+from cascade_eval.traffic import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cascade_eval.cascade import Cascade
+    from cascade_eval.suite.counting import Counted, Picked, Plan
+    from cascade_eval.suite.evaluation import Cell, Data, Judged
+    from cascade_eval.suite.nouns import Suite
+    from cascade_eval.suite.survey import Surveyed
+    from cascade_eval.traffic import Batch, Traffic
+    from cascade_eval.verdicts import Verdict
+
+POINTS, POINTS_EACH = 201, 51
+"""Most points of a sweep in evidence, of all cases and of each cohort."""
+
+_ALWAYS: Final = ("escalation", "disagreement", "cost", "savings", "coverage", "audited")
+"""Metrics shown even where they have no value, with the reason."""
+
+
+def record(
+    suite: Suite,
+    traffic: Traffic,
+    data: Data,
+    plan: Plan,
+    counted: Counted,
+    seen: Surveyed,
+    judged: Sequence[Judged],
+    *,
+    now: dt.datetime,
+) -> dict[str, Any]:
+    """Return the suite's part of the evidence.
+
+    Parameters
+    ----------
+    suite, traffic, data
+        What was judged.
+    plan, counted, seen
+        What was counted.
+    judged
+        The cascades with their verdicts.
+    now
+        For ages.
+    """
+    texts = _Texts(traffic, counted, plan)
+    cached = sum(int(each.overall.counts["states"][0][-1]) for each in judged[:1])
+    return {
+        "suite": suite.name,
+        "data": {
+            "path": data.path,
+            "kind": data.kind,
+            "sha256": traffic.sha256(),
+            "cases": counted.cases,
+            "bad_rows": traffic.bad_rows,
+            "cached": cached / counted.cases if Field(None, "cached") in traffic.fields else None,
+            "span": None if counted.span is None else [_instant(end) for end in counted.span],
+            "description": data.description,
+        },
+        "confidence": suite.confidence,
+        "inconclusive": suite.inconclusive,
+        "promise": promise(judged, suite.confidence),
+        "cohorts": [column.name for column in suite.cohorts],
+        "agreement": _written(suite.agreement),
+        "floors": {"coverage": suite.coverage, "audited": suite.audited},
+        "notes": list(_notes(suite, traffic, seen, judged)),
+        "prices": [
+            {key: value for key, value in use.items() if key != "calls"} for use in costs.provenance(counted.used)
+        ],
+        "cascades": [_cascade(suite, each, plan, texts, now=now) for each in judged],
+    }
+
+
+def promise(judged: Sequence[Judged], confidence: float) -> str:
+    """State the chance of any false verdict in a run."""
+    lines = {(each.cascade.name, v.metric, v.scope) for each in judged for v in each.verdicts}
+    alpha = round(1 - confidence, 10)
+    total = min(1.0, len(lines) * alpha)
+    return (
+        f"The chance of any false failure is at most {len(lines)} × {alpha:.3g} = {total:.3g}; the chance that "
+        f"everything passes although some promise is broken is at most {alpha:.3g}."
+    )
+
+
+def _written(agreement: Any) -> str:
+    import json
+
+    return agreement if isinstance(agreement, str) else json.dumps(agreement, default=str)
+
+
+def _instant(microseconds: int) -> str:
+    return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)).isoformat()
+
+
+def _notes(suite: Suite, traffic: Traffic, seen: Surveyed, judged: Sequence[Judged]) -> Iterator[str]:
+    """Say in sentences what was found out on the way, and what was not measured."""
+    for note in suite.notes:
+        yield str(note)
+    if traffic.bad_rows:
+        yield f"{traffic.bad_rows:,} bad rows were set aside and not judged. First: {traffic.set_aside[0]}"
+    shares = {
+        (cascade.name, tier.name, number): leaf.escalate
+        for cascade in seen.cascades
+        for tier in cascade.tiers
+        for number, leaf in enumerate(leaves(tier.gate))
+    }
+    for (name, tier, number), value in seen.found.items():
+        yield f"{name}: 'escalate: {shares[name, tier, number]:.3g}' of {tier} stands for the threshold {value!r} on this data"
+    for each in judged:
+        yield from _cascade_notes(suite, each)
+    if suite.inconclusive == "fail":
+        yield "An inconclusive verdict counts as a failure; 'inconclusive: warn' would excuse too few cases."
+    else:
+        yield "Too few cases to decide is only a warning here; what was not measured fails all the same."
+
+
+def _cascade_notes(suite: Suite, judged: Judged) -> Iterator[str]:
+    layout = states(len(judged.cascade.tiers))
+    table = judged.overall.counts["states"][0]
+    if table[layout.unresolved]:
+        yield f"{judged.cascade.name}: the path of {int(table[layout.unresolved]):,} cases is not known"
+    signals_read = judged.overall.counts["signals"][0]
+    for leaf, (asked, missing) in zip(judged.context.leaves, signals_read.tolist(), strict=True):
+        if missing:
+            yield f"{judged.cascade.name}: {leaf} is null in {missing:,} of {asked:,} cases its gate read; they escalate"
+    for tier in judged.cascade.tiers:
+        for gated in leaves(tier.gate):
+            recipe = gated.calibrate
+            if recipe is not None and recipe.file is None:
+                yield (
+                    f"{judged.cascade.name}: {tier.name} is calibrated out of fold on this data: this judges the recipe, "
+                    "not a deployed map"
+                )
+            if recipe is not None and not recipe.per and recipe.kind in {"platt", "isotonic"}:
+                yield (
+                    f"{judged.cascade.name}: one monotone map for all cohorts cannot change who escalates at a given "
+                    "rate; it only gives the threshold a meaning"
+                )
+    floor = judged.overall.counts["repeats"][0] if "repeats" in judged.overall.counts else None
+    if floor is not None and floor[1]:
+        share = floor[0] / floor[1]
+        for budget in suite.budgets:
+            if budget.metric == "disagreement" and budget.bound.high is not None and budget.bound.high < share:
+                yield (
+                    f"the flagship disagrees with itself in {share:.1%} of {int(floor[1]):,} repeated cases: "
+                    f"'{budget.bound}' is below that and cannot be proven"
+                )
+
+
+def _cascade(suite: Suite, judged: Judged, plan: Plan, texts: _Texts, *, now: dt.datetime) -> dict[str, Any]:
+    cascade = judged.cascade
+    budgeted = {budget.metric for budget in suite.budgets}
+    cells = [cell for family in plan.families if family for cell in judged.cells[family]]
+    return {
+        "name": cascade.name,
+        "definition": cascade.definition,
+        "flagship": cascade.flagship.model,
+        "baseline": None if judged.baseline is None else judged.baseline.record(now),
+        "thresholds": [
+            {
+                "tier": tier.name,
+                "signal": str(leaf.signal),
+                "threshold": _finite(leaf.threshold),
+                "escalate": leaf.escalate,
+                "surer": leaf.surer,
+            }
+            for tier in cascade.tiers
+            for leaf in leaves(tier.gate)
+        ],
+        "overall": _cell(judged.overall, judged, budgeted),
+        "cohorts": [_cohort_cell(cell, judged, budgeted) for cell in cells],
+        "verdicts": [verdict.record() for verdict in judged.verdicts],
+        "sweep": [point for cell in (judged.overall, *cells) for point in _sweep(cell, judged, plan)],
+        "calibration": [entry for cell in (judged.overall, *cells) for entry in _calibration(cell, judged, plan)],
+        "flips": [entry for cell in (judged.overall, *cells) for entry in _flips(cell, judged, texts)],
+        "worst": _worst(judged, plan, texts),
+        "funnel": _funnel(judged),
+        "paths": _paths(judged),
+        "right": dict(zip(counting.RIGHT, judged.overall.counts["right"][0].tolist(), strict=True)),
+    }
+
+
+def _cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, Any]:
+    names = metrics.names(judged.context.tiers)
+    found = {}
+    for name in names:
+        metric = metrics.find(name, judged.context.tiers)
+        assert metric is not None
+        estimate = metrics.estimates(metric, cell.counts, judged.context)[0]
+        if estimate.value is not None or name in budgeted or name in _ALWAYS:
+            found[name] = estimate.record()
+    table = cell.counts["states"][0]
+    weight = float(cell.counts["states.w"][0].sum()) if "states.w" in cell.counts else float(table.sum())
+    return {"cohort": cell.cohort, "cases": int(table.sum()), "weight": weight, "metrics": found}
+
+
+def _cohort_cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, Any]:
+    from cascade_eval.suite.evaluation import routed
+
+    return {
+        **_cell(cell, judged, budgeted),
+        "routed": routed(cell, judged.context),
+        "pooled": list(cell.pooled) or None,
+    }
+
+
+def _sweep(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, Any]]:
+    most = POINTS_EACH if cell.family else POINTS
+    for place in thresholds.places(judged.cascade):
+        tried = plan.tried.get((judged.cascade.name, place.name))
+        if tried is None or f"sweep.{place.name}" not in cell.counts or not len(tried.values):
+            continue
+        curve = thresholds.read(cell.counts, 0, place, tried, confidence=judged.context.confidence)
+        for i in _thinned(curve.thresholds, place.leaf.threshold, most):
+            yield {
+                "cohort": cell.cohort,
+                "thresholds": {place.tier.name: float(curve.thresholds[i])},
+                "escalation": _finite(curve.escalation[i]),
+                "disagreement": _finite(curve.disagreement[i]),
+                "cost": _finite(curve.cost[i]),
+                "cases_kept": round(curve.kept[i]),
+            }
+
+
+def _thinned(values: np.ndarray[Any, Any], operating: float | None, most: int) -> list[int]:
+    """Positions of at most so many thresholds, evenly spread, the ends and the operating one among them."""
+    if len(values) <= most:
+        return list(range(len(values)))
+    spread = np.unique(np.rint(np.linspace(0, len(values) - 1, most - 1)).astype(int)).tolist()
+    at = np.flatnonzero(values == operating).tolist() if operating is not None else []
+    return sorted({*spread, *at})
+
+
+def _calibration(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Describe how well each gate's value predicts agreement, from counts by bin."""
+    for place in thresholds.places(judged.cascade):
+        tried = plan.tried.get((judged.cascade.name, place.name))
+        if tried is None or f"reliability.{place.name}" not in cell.counts:
+            continue
+        nobs, agree, total = cell.counts[f"reliability.{place.name}"][0].T
+        some = nobs > 0
+        if not some.any():
+            continue
+        value = total[some] / nobs[some]
+        if place.leaf.surer == "lower":
+            value = -value
+        recipe = place.leaf.calibrate
+        yield {
+            "tier": place.tier.name,
+            "signal": str(place.leaf.signal),
+            "recipe": None if recipe is None else recipe.kind,
+            "cohort": cell.cohort,
+            **_scores(value, nobs[some], agree[some], judged.context.confidence, complete=tried.complete),
+        }
+
+
+def _scores(
+    value: np.ndarray[Any, Any],
+    nobs: np.ndarray[Any, Any],
+    agree: np.ndarray[Any, Any],
+    confidence: float,
+    *,
+    complete: bool,
+) -> dict[str, Any]:
+    """Score binned values: each bin is two weighted points, its agreeing and its disagreeing cases."""
+    y_true = np.concatenate([np.ones(len(value)), np.zeros(len(value))])
+    y_score = np.concatenate([value, value])
+    weight = np.concatenate([agree, nobs - agree])
+    used = weight > 0
+    y_true, y_score, weight = y_true[used], y_score[used], weight[used]
+    probability = bool(np.all((y_score >= 0) & (y_score <= 1)))
+    both = 0 < y_true @ weight < weight.sum()
+    diagram = calibration.reliability(y_true, y_score, bins=10, confidence=confidence, sample_weight=weight)
+    found: dict[str, Any] = {
+        "nobs": round(float(weight.sum())),
+        "auroc": _finite(calibration.auroc(y_true, y_score, sample_weight=weight)) if both else None,
+        "note": None if complete else "computed from a thousand bins of the value",
+        "bins": [
+            {
+                "low": float(diagram.low[i]),
+                "high": float(diagram.high[i]),
+                "nobs": round(float(diagram.nobs[i])),
+                "mean": _finite(diagram.mean[i]),
+                "agree": _finite(diagram.agree[i]),
+                "bound_low": _finite(diagram.bound_low[i]),
+                "bound_high": _finite(diagram.bound_high[i]),
+            }
+            for i in range(len(diagram.nobs))
+        ],
+    }
+    if not probability:
+        found["note"] = "not a probability: calibrate it before reading its value as one"
+        return found
+    z, p = calibration.spiegelhalter(y_true, y_score, sample_weight=weight)
+    return {
+        **found,
+        "brier": _finite(calibration.brier(y_true, y_score, sample_weight=weight)),
+        "log_loss": _finite(calibration.log_loss(y_true, y_score, sample_weight=weight)),
+        "debiased_error": _finite(calibration.debiased_error(y_true, y_score, sample_weight=weight)),
+        "ece": _finite(calibration.ece(y_true, y_score, binning="equal-mass", sample_weight=weight)),
+        "spiegelhalter_z": _finite(z),
+        "spiegelhalter_p": _finite(p),
+    }
+
+
+def _flips(cell: Cell, judged: Judged, texts: _Texts) -> Iterator[dict[str, Any]]:
+    if "pairs" not in cell.counts:
+        return
+    found = baseline.flips(cell.counts, cell.family, 0, confidence=judged.context.confidence)
+    if found is None:
+        return
+    cases = []
+    for direction in ("worse", "better"):
+        found_here = range(len(texts.positions(judged.cascade.name, cell, direction)))
+        cases += [texts.flip(judged, cell, direction, place) for place in found_here]
+    yield {**found, "cases": cases[: counting.FLIPS]}
+
+
+def _worst(judged: Judged, plan: Plan, texts: _Texts) -> list[dict[str, Any]]:
+    """List the disagreements the gates were surest of: of all cases first, then those of each cohort."""
+    shown: dict[int, dict[str, Any]] = {}
+    cells = [judged.overall, *(cell for family in plan.families if family for cell in judged.cells[family])]
+    for cell in cells:
+        for place, position in enumerate(texts.positions(judged.cascade.name, cell, "worst")):
+            if position not in shown:
+                shown[position] = texts.worst(judged, cell, place)
+    return list(shown.values())
+
+
+def _funnel(judged: Judged) -> list[dict[str, Any]]:
+    layout = states(len(judged.cascade.tiers))
+    start, settled, *_ = layout.digits
+    table = judged.overall.counts["states"][0][: layout.regular]
+    failures = judged.overall.counts["funnel"][0]
+    found = []
+    for position, tier in enumerate(judged.cascade.tiers):
+        reached = int(table[(start <= position) & (settled >= position)].sum())
+        stayed = int(table[settled == position].sum())
+        late, errors, refused = (int(n) for n in failures[position])
+        found.append(
+            {
+                "tier": tier.name,
+                "model": tier.model,
+                "reached": reached,
+                "settled": stayed,
+                "escalated": reached - stayed,
+                "timeouts": late,
+                "errors": errors,
+                "refused": refused,
+            }
+        )
+    return found
+
+
+def _paths(judged: Judged) -> list[dict[str, Any]]:
+    tiers = judged.cascade.tiers
+    layout = states(len(tiers))
+    start, settled, *_ = layout.digits
+    table = judged.overall.counts["states"][0][: layout.regular]
+    known, _, cases, _ = judged.overall.counts["costs"][0].tolist()
+    money = judged.overall.counts["paths"][0].reshape(len(tiers), len(tiers))
+    found = []
+    for first in range(len(tiers)):
+        for last in range(first, len(tiers)):
+            number = int(table[(start == first) & (settled == last)].sum())
+            if number:
+                found.append(
+                    {
+                        "path": [tier.name for tier in tiers[first : last + 1]],
+                        "cases": number,
+                        "cost_usd": int(money[first, last]) / 1e9 if known == cases else None,
+                    }
+                )
+    return found
+
+
+def advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Plan) -> str | None:
+    """Say what would fix a verdict that is not a pass, computed from the same counts."""
+    if verdict.not_measured:
+        return None
+    if verdict.metric == "disagreement" and verdict.bound.high is not None:
+        return _disagreement_advice(verdict, judged, cell, plan)
+    if verdict.metric == "cost" and verdict.bound.high is not None and verdict.outcome == "fail":
+        escalation = metrics.estimates(metrics.METRICS["escalation"], cell.counts, judged.context)[0].value
+        over = verdict.estimate.value
+        if escalation is not None and over is not None and escalation - (over - verdict.bound.high) > 0:
+            wanted = escalation - (over - verdict.bound.high)
+            return f"Cost moves with escalation one to one: at about {wanted:.1%} escalation it would be on the budget."
+    return None
+
+
+def _disagreement_advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Plan) -> str | None:
+    limit = verdict.bound.high
+    assert limit is not None
+    for place in thresholds.places(judged.cascade):
+        tried = plan.tried.get((judged.cascade.name, place.name))
+        if tried is None or not len(tried.values) or f"sweep.{place.name}" not in cell.counts:
+            continue
+        curve = thresholds.read(cell.counts, 0, place, tried, confidence=judged.context.confidence)
+        proven = np.flatnonzero((curve.high <= limit) & (curve.kept > 0))
+        where = cohorts.label(cell.family, cell.member)
+        if len(proven):
+            i = int(proven[np.argmin(curve.escalation[proven])])
+            return (
+                f"A threshold of {curve.thresholds[i]:.6g} on {place.tier.name} would escalate more and hold here: "
+                f"{budgets.show(float(curve.disagreement[i]), 'rate')} of {round(curve.kept[i]):,} kept "
+                f"(bound {budgets.show(float(curve.high[i]), 'rate')}) at {curve.escalation[i]:.1%} escalation in {where}. "
+                "Confirm it on other cases: it was found on these."
+            )
+        if verdict.outcome == "fail":
+            return (
+                f"No threshold of {place.tier.name} proves {verdict.bound} in {where} on these cases: route it to the "
+                "flagship, or give the gate a better signal."
+            )
+    return None
+
+
+class _Texts:
+    """Ids and answers of the few cases that are shown, fetched in one small read."""
+
+    def __init__(self, traffic: Traffic, counted: Counted, plan: Plan) -> None:
+        self.counted = counted
+        self.plan = plan
+        wanted = np.unique(
+            np.concatenate([np.zeros(0, dtype=np.int64), *(p.position for p in counted.picked.values())])
+        )
+        self.row = {int(position): row for row, position in enumerate(wanted)}
+        self.batch: Batch | None = traffic.rows(wanted.tolist(), _text_needs(plan, traffic)) if len(wanted) else None
+
+    def _picked(self, name: str, cell: Cell, kind: str) -> Picked | None:
+        """Cases of one list; those of a pooled cohort are its members' together."""
+        parts = [
+            found
+            for (cascade, family, member, which), found in self.counted.picked.items()
+            if (cascade, family, which) == (name, cell.family, kind)
+            and (member == cell.member or cohorts.label(family, member).partition("=")[2] in cell.pooled)
+        ]
+        if not parts:
+            return None
+        most = counting.FLIPS if kind != "worst" else counting.WORST_EACH if cell.family else counting.WORST
+        found = parts[0]
+        for part in parts[1:]:
+            found = found.merged(part, most)
+        return found
+
+    def positions(self, name: str, cell: Cell, kind: str) -> list[int]:
+        """Positions of the cases of one list, the first to look at first."""
+        picked = self._picked(name, cell, kind)
+        return [] if picked is None else picked.position.tolist()
+
+    def _text(self, model: str | None, column: str, position: int) -> Any:
+        assert self.batch is not None
+        return self.batch.text(model, column, self.row[position])
+
+    def _answer(self, cascade: Cascade, tier: int, position: int) -> Any:
+        return _shown(self._text(cascade.tiers[tier].model, "answer", position))
+
+    def flip(self, judged: Judged, cell: Cell, direction: str, place: int) -> dict[str, Any]:
+        """Show one case that began or ceased to disagree."""
+        picked = self._picked(judged.cascade.name, cell, direction)
+        assert picked is not None
+        position = int(picked.position[place])
+        before = self.plan.baselines[judged.cascade.name]
+        settled = self._baseline_tier(before, position)
+        return {
+            "case_id": str(self._text(None, "case_id", position)),
+            "baseline_answer": None if settled is None else self._answer(before, settled, position),
+            "candidate_answer": self._answer(judged.cascade, int(picked.tier[place]), position),
+            "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", position)),
+            "direction": direction,
+        }
+
+    def _baseline_tier(self, before: Cascade, position: int) -> int | None:
+        from cascade_eval import replay
+
+        assert self.batch is not None
+        one = self.batch.take(np.array([self.row[position]]))
+        decisions = replay.decide(before, replay.Columns(one, self.plan.rules_of(before)))
+        tier = int(decisions.settled[0])
+        return None if tier < 0 else tier
+
+    def worst(self, judged: Judged, cell: Cell, place: int) -> dict[str, Any]:
+        """Show one unescalated disagreement."""
+        picked = self._picked(judged.cascade.name, cell, "worst")
+        assert picked is not None
+        position, tier = int(picked.position[place]), int(picked.tier[place])
+        one = None if self.batch is None else self.batch.take(np.array([self.row[position]]))
+        assert one is not None
+        cohort = {}
+        for family in self.plan.families:
+            if len(family) == 1:
+                [member] = cohorts.encode(one, family).members
+                cohort[family[0]] = member[0]
+        return {
+            "case_id": str(self._text(None, "case_id", position)),
+            "cohort": cohort,
+            "tier": judged.cascade.tiers[tier].name,
+            "value": _finite(picked.value[place]),
+            "answer": self._answer(judged.cascade, tier, position),
+            "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", position)),
+            "expected": _shown(self._text(None, "expected", position)),
+            "right": self._right(judged.cascade, one, tier),
+            "input": _shown(self._text(None, "input", position)),
+        }
+
+    def _right(self, cascade: Cascade, one: Batch, tier: int) -> str | None:
+        from cascade_eval import agreement
+
+        rule = self.plan.rules.agreement
+        code = int(agreement.who_was_right(rule, one, cascade.tiers[tier].model, cascade.flagship.model)[0])
+        return None if code == agreement.UNKNOWN else counting.RIGHT[counting.RIGHT_PLACE[code]]
+
+
+def _text_needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
+    wanted = set(counting.needs(plan, traffic)) | {Field(None, "input"), Field(None, "expected")}
+    for cascade in (*plan.cascades, *plan.baselines.values()):
+        wanted |= {Field(tier.model, "answer") for tier in cascade.tiers}
+    return frozenset(wanted & traffic.fields)
+
+
+def _shown(value: Any) -> str | None:
+    """Cut a long text: evidence shows cases, it is no copy of the data."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else cohorts.text(value)
+    return text if len(text) <= 2000 else text[:1999] + "…"
+
+
+def _finite(value: Any) -> float | None:
+    if value is None:
+        return None
+    plain = float(value)
+    return plain if math.isfinite(plain) else None
