@@ -1,0 +1,372 @@
+"""The format of evidence, as models that refuse what is not of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from cascade_eval import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_core import ErrorDetails
+
+SCHEMA = "cascade-eval/evidence/1"
+"""The format this version reads and writes."""
+
+
+def _text(value: object) -> object:
+    """Return an answer as text; a recorded number or JSON answer is shown as JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+Text = Annotated[str | None, BeforeValidator(_text, json_schema_input_type=str | None)]
+Cohort = dict[str, str]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """Base of every part: no unknown keys, no guessing of types, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Estimate(Record):
+    """A number with its bounds. `value` is null where it could not be computed, and `reason` says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+    nobs: Count | None = None
+    method: str
+    estimated: Literal[False] | Share = False
+    unit: Literal["rate", "ratio", "points", "seconds", "dollars", "days"]
+    reason: str | None = None
+
+
+class Cell(Record):
+    """The metrics of all cases of one cohort; no columns in `cohort` means all cases."""
+
+    cohort: Cohort
+    cases: Count
+    weight: float
+    metrics: dict[str, Estimate]
+
+
+class CohortCell(Cell):
+    """A member of the suite's cohorts; `routed` when a route sends it wholly to the flagship."""
+
+    routed: bool = False
+    pooled: list[str] | None = None
+
+
+class Verdict(Record):
+    """A budget, judged in one cohort. `low` and `high` are the budget in natural units."""
+
+    metric: str
+    cohort: Cohort
+    scope: str
+    bound: str
+    low: float | None = None
+    high: float | None = None
+    outcome: Literal["pass", "fail", "inconclusive"]
+    warned: bool = False
+    not_measured: bool
+    estimate: Estimate
+    p_pass: Share | None = None
+    p_fail: Share | None = None
+    p_holm: Share | None = None
+    family: int
+    reason: str
+    cases_to_decide: Count | None = None
+    smallest_excess: float | None = None
+    advice: str | None = None
+    file: str | None = None
+    line: int | None = None
+    test: str | None = None
+
+    @model_validator(mode="after")
+    def _fails_closed(self) -> Self:
+        if self.not_measured and self.outcome != "inconclusive":
+            raise ValueError(f"what was not measured is inconclusive, never '{self.outcome}'")
+        if self.outcome == "pass" and self.estimate.value is None:
+            raise ValueError("nothing can pass without a value")
+        return self
+
+
+class Threshold(Record):
+    """Where a gate cuts its signal; `escalate` is the share asked for instead of a threshold."""
+
+    tier: str
+    signal: str
+    threshold: float | None = None
+    escalate: Share | None = None
+    surer: Literal["higher", "lower"]
+
+
+class SweepPoint(Record):
+    """What the cascade would do at other thresholds; a null threshold escalates every case."""
+
+    cohort: Cohort
+    thresholds: dict[str, float | None]
+    escalation: float | None = None
+    disagreement: float | None = None
+    cost: float | None = None
+    cases_kept: Count | None = None
+
+
+class Bin(Record):
+    """One bin of a reliability diagram, with exact bounds of its agreement."""
+
+    low: float
+    high: float
+    nobs: Count
+    mean: float | None = None
+    agree: float | None = None
+    bound_low: float | None = None
+    bound_high: float | None = None
+
+
+class Calibration(Record):
+    """How well one gate's value predicts agreement in one cohort."""
+
+    tier: str
+    signal: str
+    recipe: str | None = None
+    cohort: Cohort
+    nobs: Count
+    brier: float | None = None
+    log_loss: float | None = None
+    auroc: float | None = None
+    debiased_error: float | None = None
+    ece: float | None = None
+    spiegelhalter_z: float | None = None
+    spiegelhalter_p: float | None = None
+    note: str | None = None
+    bins: list[Bin] = []
+
+
+class Flip(Record):
+    """A case in which candidate and baseline differ in agreeing with the flagship."""
+
+    case_id: str
+    baseline_answer: Text = None
+    candidate_answer: Text = None
+    flagship_answer: Text = None
+    direction: Literal["worse", "better"]
+
+
+class Flips(Record):
+    """Candidate against baseline, case by case."""
+
+    cohort: Cohort
+    nobs: Count
+    worse: Count
+    better: Count
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_exact: Share | None = None
+    mid_p: Share | None = None
+    p_regression: Share | None = None
+    cases: list[Flip] = []
+
+
+class Worst(Record):
+    """An unescalated disagreement the gate was sure of."""
+
+    case_id: str
+    cohort: Cohort
+    tier: str
+    value: float | None = None
+    answer: Text = None
+    flagship_answer: Text = None
+    expected: Text = None
+    right: Literal["cheap", "flagship", "neither", "both"] | None = None
+    input: Text = None
+
+
+class Funnel(Record):
+    """What became of the cases that reached a tier."""
+
+    tier: str
+    model: str
+    reached: Count
+    settled: Count
+    escalated: Count
+    timeouts: Count = 0
+    errors: Count = 0
+    refused: Count = 0
+
+
+class CasePath(Record):
+    """Cases that took the same tiers, and what all their calls cost."""
+
+    path: list[str]
+    cases: Count
+    cost_usd: float | None = None
+
+
+class Right(Record):
+    """Who was right where cheap tier and flagship disagreed."""
+
+    cheap: Count = 0
+    flagship: Count = 0
+    neither: Count = 0
+    both: Count = 0
+    unknown: Count = 0
+
+
+class Baseline(Record):
+    """What a cascade was compared with."""
+
+    kind: Literal["cascade", "git", "evidence"]
+    name: str
+    created_at: str | None = None
+    age_days: float | None = None
+    commit: str | None = None
+
+
+class Cascade(Record):
+    """One cascade: its definition, complete enough to be replayed, and everything measured about it."""
+
+    name: str
+    definition: JsonValue
+    flagship: str
+    baseline: Baseline | None = None
+    thresholds: list[Threshold] = []
+    overall: Cell
+    cohorts: list[CohortCell]
+    verdicts: list[Verdict]
+    sweep: list[SweepPoint] = []
+    calibration: list[Calibration] = []
+    flips: list[Flips] = []
+    worst: list[Worst] = []
+    funnel: list[Funnel] = []
+    paths: list[CasePath] = []
+    right: Right = Right()
+
+
+class Price(Record):
+    """Dollars per million tokens of a model, or null where the cost was recorded."""
+
+    model: str
+    source: str
+    input: float | None = None
+    cached_input: float | None = None
+    output: float | None = None
+    as_of: str | None = None
+    share: Share | None = None
+
+
+class Data(Record):
+    """The cases that were judged."""
+
+    path: str
+    kind: Literal["golden", "traffic"]
+    sha256: str | None = None
+    cases: Count
+    bad_rows: Count = 0
+    cached: Share | None = None
+    span: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    description: str | None = None
+
+
+class Floors(Record):
+    """Shares below which nothing counts as measured."""
+
+    coverage: Share
+    audited: Share
+
+
+class Suite(Record):
+    """One suite; its last cascade is always-flagship, reported and never judged."""
+
+    suite: str
+    data: Data
+    confidence: Share
+    inconclusive: Literal["fail", "warn"]
+    promise: str
+    cohorts: list[str]
+    agreement: str
+    floors: Floors
+    notes: list[str] = []
+    prices: list[Price] = []
+    cascades: list[Cascade]
+
+
+class Selected(Record):
+    """Items that ran, of those the suites have."""
+
+    items: Count
+    of: Count
+
+
+class Git(Record):
+    """The state of the working tree."""
+
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool
+
+
+class Evidence(Record):
+    """What one run measured and judged."""
+
+    schema_: Literal["cascade-eval/evidence/1"] = Field(alias="schema")
+    created_at: str
+    version: str
+    selected: Selected
+    git: Git | None = None
+    versions: dict[str, str]
+    suites: list[Suite]
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what is written."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Evidence.model_json_schema(by_alias=True, mode="serialization"),
+        "title": SCHEMA,
+    }
+
+
+def explain(detail: ErrorDetails) -> str:
+    """Say in one line what is wrong, where in the evidence, and what is allowed."""
+    *parents, last = detail["loc"] or ("evidence",)
+    if detail["type"] == "extra_forbidden":
+        return f"{_where(parents)}: unknown key '{last}'.{errors.did_you_mean(str(last), _allowed(parents))}"
+    if detail["type"] == "missing":
+        return f"{_where(parents)}: '{last}' is missing."
+    message, given = detail["msg"].removeprefix("Value error, "), detail["input"]
+    if detail["type"] == "value_error":
+        return f"{_where(detail['loc'])}: {message}."
+    shown = f"{given!r:.60}" if not isinstance(given, dict | list) else type(given).__name__
+    return f"{_where(detail['loc'])}: {message}, not {shown}."
+
+
+def _where(loc: Sequence[int | str]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".") or "evidence"
+
+
+def _allowed(loc: Sequence[int | str]) -> list[str]:
+    """Return the keys of the record that stands at this place."""
+    node: type[Record] = Evidence
+    for part in loc:
+        field = node.model_fields.get(str(part))
+        node = (_record_in(field.annotation) if field else None) or node
+    return [field.alias or name for name, field in node.model_fields.items()]
+
+
+def _record_in(annotation: Any) -> type[Record] | None:
+    """Return the record a field holds, be it a list, a mapping or optional."""
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return annotation
+    inner = (_record_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((found for found in inner if found), None)

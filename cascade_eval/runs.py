@@ -1,0 +1,216 @@
+"""A suite with its data and baseline opened: what plugin and command line both do first.
+
+`evaluate` judges a suite; `replays` keeps the columns, for tests written in Python; `open_data` and `baselines` are the
+steps by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cascade_eval import baseline as baseline_
+from cascade_eval import evidence, goldens, metrics, replay, suite, traffic
+from cascade_eval.errors import BaselineError, Problem
+from cascade_eval.prices import parse as parse_prices
+from cascade_eval.suite import checking, evaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from concurrent.futures import Executor
+
+    from cascade_eval.baseline import Baseline
+    from cascade_eval.replay import Replay
+    from cascade_eval.suite import Suite
+    from cascade_eval.suite.evaluation import Data, Evaluation
+    from cascade_eval.traffic import Traffic
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A suite and everything it is judged by.
+
+    Parameters
+    ----------
+    suite
+        What is promised.
+    traffic, data
+        The cases, and where they come from.
+    baselines
+        What each cascade is compared with, by name.
+    """
+
+    suite: Suite
+    traffic: Traffic
+    data: Data
+    baselines: Mapping[str, Baseline]
+
+
+def open(  # noqa: A001  called as runs.open; nothing here opens by the built-in
+    found: Suite, *, traffic_path: str | None = None, tolerate: int | None = None
+) -> Opened:
+    """Open a suite's data and baseline.
+
+    Parameters
+    ----------
+    found
+        From `suite.load`.
+    traffic_path
+        Judge this data instead of the suite's own; relative to the working directory.
+    tolerate
+        Bad rows to set aside.
+
+    Raises
+    ------
+    UsageError
+        Data or baseline cannot be used.
+    """
+    cases, data = _open_data(found, traffic_path, tolerate or 0)
+    return Opened(found, cases, data, _baselines(found, cases))
+
+
+def evaluate(
+    found: Suite,
+    *,
+    traffic_path: str | None = None,
+    tolerate: int | None = None,
+    inconclusive: Literal["fail", "warn"] | None = None,
+    executor: Executor | None = None,
+) -> Evaluation:
+    """Judge a suite on its own data, or on other traffic.
+
+    Parameters
+    ----------
+    found
+        From `suite.load`.
+    traffic_path, tolerate
+        As for `open`.
+    inconclusive
+        Goes before the suite's own setting.
+    executor
+        Where batches are counted.
+    """
+    opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
+    return evaluation.evaluate(
+        opened.suite,
+        opened.traffic,
+        data=opened.data,
+        baselines=opened.baselines,
+        inconclusive=inconclusive,
+        executor=executor,
+    )
+
+
+def replays(
+    found: Suite,
+    *,
+    traffic_path: str | None = None,
+    tolerate: int | None = None,
+    inconclusive: Literal["fail", "warn"] | None = None,
+) -> dict[str, Replay]:
+    """Replay every cascade of a suite and keep the columns.
+
+    Parameters
+    ----------
+    found, traffic_path, tolerate, inconclusive
+        As for `evaluate`.
+
+    Returns
+    -------
+    dict
+        By name of the cascade.
+    """
+    opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
+    plan = evaluation.plan(opened.suite, opened.traffic, opened.baselines, sweep=False)
+    batch = opened.traffic.read(evaluation.needs(plan, opened.traffic))
+    shared = replay.Columns(batch, plan.rules)
+    kept: dict[str, Replay] = {}
+    for cascade in plan.cascades[:-1]:
+        columns = replace(shared, rules=plan.rules_of(cascade))
+        context = metrics.Context((), found.confidence, found.coverage, found.audited)
+        before = plan.baselines.get(cascade.name)
+        earlier = None
+        if before is not None:
+            earlier = replay.run(before, replace(shared, rules=plan.rules_of(before)), plan.rules, context=context)
+        policy = inconclusive or found.inconclusive
+        kept[cascade.name] = replace(
+            replay.run(cascade, columns, plan.rules, context=context, baseline=earlier), inconclusive=policy
+        )
+    return kept
+
+
+def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[Traffic, Data]:
+    columns = found.source.columns
+    if traffic_path is None and found.source.kind == "goldens":
+        golden = goldens.open(found.source.path, columns=columns, tolerate=tolerate, base=found.base)
+        data = evaluation.Data(found.source.path, "golden", golden.description, golden.cohorts)
+        return golden.traffic, data
+    path = found.source.path if traffic_path is None else traffic_path
+    base = found.base if traffic_path is None else None
+    return traffic.open(path, columns=columns, tolerate=tolerate, base=base), evaluation.Data(path)
+
+
+def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:
+    """Find the cascade each cascade of the suite is compared with."""
+    written = found.baseline
+    if written is None:
+        return {}
+    names = {cascade.name for cascade in found.cascades}
+    if written in names:
+        cascade = found.cascade(written)
+        return {name: baseline_.Baseline(cascade, "cascade", written) for name in names - {written}}
+    if written.startswith("git:"):
+        return _git_baselines(found, written)
+    return _evidence_baselines(found, written, cases)
+
+
+def _git_baselines(found: Suite, written: str) -> dict[str, Baseline]:
+    past = suite.at(found.name, written.removeprefix("git:"))
+    missing = [cascade.name for cascade in found.cascades if cascade.name not in past.cascades]
+    if len(missing) == len(found.cascades):
+        near = ", ".join(f"'{name}'" for name in past.cascades)
+        raise BaselineError(
+            [
+                Problem(
+                    f"no cascade of this suite existed at {written} (it had {near}); name a cascade of the suite instead",
+                    found.name,
+                )
+            ]
+        )
+    return {
+        name: baseline_.Baseline(cascade, "git", written, past.created_at, past.commit)
+        for name, cascade in past.cascades.items()
+        if any(cascade.name == name for cascade in found.cascades)
+    }
+
+
+def _evidence_baselines(found: Suite, written: str, cases: Traffic) -> dict[str, Baseline]:
+    path = Path(found.resolve(written))
+    earlier = evidence.read(path)
+    baselines = {}
+    for cascade in found.cascades:
+        record = evidence.find_cascade(earlier, found.name, cascade.name, sha256=cases.sha256(), file=str(path))
+        baselines[cascade.name] = baseline_.Baseline(
+            suite.parse_cascade(cascade.name, record["definition"]),
+            "evidence",
+            written,
+            earlier["created_at"],
+            (earlier.get("git") or {}).get("commit"),
+            tuple(tuple(cell["cohort"].items()) for cell in record["cohorts"]),
+        )
+    return baselines
+
+
+def check(found: Suite, *, traffic_path: str | None = None, tolerate: int | None = None) -> Opened:
+    """Read suite, data, prices and baseline, and say everything that would keep them from being judged.
+
+    Raises
+    ------
+    UsageError
+        With every problem.
+    """
+    opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
+    prices: Any = parse_prices(found.prices)
+    checking.check(found, opened.traffic, prices, opened.baselines)
+    return opened
