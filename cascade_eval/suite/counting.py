@@ -73,6 +73,12 @@ class Plan:
     tried: Mapping[tuple[str, str], thresholds.Edges] = field(default_factory=dict)
     limits: tuple[float, ...] = ()
 
+    def stored(self, cascade: Cascade) -> list[OutOfFold]:
+        """Return the stored maps a cascade uses."""
+        return [
+            found for (name, _, _), found in self.calibrated.items() if name == cascade.name and found.known is not None
+        ]
+
     def rules_of(self, cascade: Cascade) -> Rules:
         """Rules with the maps of one cascade."""
         mine = {(tier, leaf): found for (name, tier, leaf), found in self.calibrated.items() if name == cascade.name}
@@ -177,6 +183,8 @@ def needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
                 for call in signals.calls(leaf.signal, tier.model):
                     charged = costs.samples_needs if call.kind == "samples" else costs.needs
                     wanted |= charged(call.model, prices, fields)
+    for mapped in plan.calibrated.values():
+        wanted |= cohorts.needs(mapped.per)
     return frozenset(wanted & fields)
 
 
@@ -233,6 +241,8 @@ def count_batch(plan: Plan, batch: Batch) -> Counted:
             arrays = dict(found.arrays)
             if tried:
                 arrays |= thresholds.count(cascade, decisions, columns, family, tried).arrays
+            if plan.stored(cascade):
+                arrays["uncovered"] = _uncovered(plan, cascade, columns, decisions, family)
             if first == 0:
                 arrays |= _details(cascade, decisions, columns, family)
             counts[cascade.name, family] = replace(found, arrays=arrays)
@@ -254,6 +264,22 @@ def _columns(plan: Plan, shared: Columns, cascade: Cascade) -> Columns:
 def _baseline(plan: Plan, shared: Columns, cascade: Cascade) -> tuple[Cascade, Decisions] | None:
     before = plan.baselines.get(cascade.name)
     return None if before is None else (before, replay.decide(before, _columns(plan, shared, before)))
+
+
+def _uncovered(
+    plan: Plan, cascade: Cascade, columns: Columns, decisions: Decisions, family: tuple[str, ...]
+) -> NDArray[Any]:
+    """Count cases in cohorts that the data of a stored map did not have; shape (members, 2): such cases, all."""
+    codes = columns.codes(family)
+    size = len(codes.members)
+    new = np.zeros(columns.batch.cases, dtype=np.bool_)
+    for found in plan.stored(cascade):
+        new |= found.uncovered(columns)
+    asked = ~decisions.cached
+    return np.stack(
+        [np.bincount(codes.codes[asked & new], minlength=size), np.bincount(codes.codes[asked], minlength=size)],
+        axis=1,
+    )
 
 
 def _span(batch: Batch) -> tuple[int, int] | None:

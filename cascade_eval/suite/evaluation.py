@@ -16,7 +16,7 @@ from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.counts import Counts, states
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
-from cascade_eval.suite import checking, counting, records, survey
+from cascade_eval.suite import checking, counting, records, repeats, survey
 from cascade_eval.verdicts import Estimate, Verdict
 
 if TYPE_CHECKING:
@@ -180,10 +180,13 @@ def evaluate(
         suite = replace(suite, inconclusive=inconclusive)
     made, seen = _plan(suite, traffic, baselines, sweep=True)
     counted = counting.count(made, traffic, executor=executor)
+    counted = _with_repeats(made, counted, traffic)
     if counted.cases == 0:
         raise DataError([Problem("no cases: there is nothing to judge", data.path)])
+    ages = _ages(made, seen, now)
     judged = tuple(
-        _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic) for cascade in made.cascades
+        _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic, ages)
+        for cascade in made.cascades
     )
     _refuse_empty(suite, judged)
     judged = tuple(_with_advice(each, made) for each in judged)
@@ -251,6 +254,18 @@ def families(suite: Suite) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(found)) or ((),)
 
 
+def _with_repeats(made: counting.Plan, counted: counting.Counted, traffic: Traffic) -> counting.Counted:
+    """Add how often each flagship disagrees with itself, where it was asked again."""
+    tables = dict(counted.counts)
+    for model in dict.fromkeys(cascade.flagship.model for cascade in made.cascades):
+        found = repeats.count(made, traffic, model)
+        for cascade in made.cascades:
+            if cascade.flagship.model == model:
+                for family, table in found.items():
+                    tables[cascade.name, family] = tables[cascade.name, family] + table
+    return replace(counted, counts=tables)
+
+
 def _judged(
     suite: Suite,
     cascade: Cascade,
@@ -259,9 +274,10 @@ def _judged(
     data: Data,
     baseline: Baseline | None,
     traffic: Traffic,
+    ages: Mapping[str, float],
 ) -> Judged:
     tables = {family: counted.counts[cascade.name, family] for family in plan.families}
-    context = _context(suite, cascade, plan, traffic)
+    context = _context(suite, cascade, plan, traffic, ages)
     overall = Cell((), (), tables[plan.families[0]].total())
     small = _small(suite, tables)
     cells = {family: tuple(_cells(family, tables[family], small)) for family in plan.families if family}
@@ -271,7 +287,9 @@ def _judged(
     return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, traffic)))
 
 
-def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic) -> metrics.Context:
+def _context(
+    suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic, ages: Mapping[str, float]
+) -> metrics.Context:
     from cascade_eval.traffic import Field
 
     return metrics.Context(
@@ -282,7 +300,24 @@ def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traff
         replay.leaf_names(cascade),
         plan.limits,
         audit=Field(None, "audit_probability") in traffic.fields,
+        facts={"calibration age": ages[cascade.name]} if cascade.name in ages else {},
     )
+
+
+def _ages(made: counting.Plan, seen: survey.Surveyed, now: dt.datetime) -> dict[str, float]:
+    """Age in days of the oldest stored calibration each cascade uses."""
+    found: dict[str, float] = {}
+    for cascade in made.cascades:
+        files = {
+            leaf.calibrate.file
+            for tier in cascade.tiers
+            for leaf in leaves(tier.gate)
+            if leaf.calibrate is not None and leaf.calibrate.file is not None
+        }
+        if files:
+            oldest = min(seen.stored[file].created_at for file in files)
+            found[cascade.name] = (now - oldest).total_seconds() / 86_400
+    return found
 
 
 def _small(suite: Suite, tables: Mapping[tuple[str, ...], Counts]) -> dict[str, dict[str, int]]:

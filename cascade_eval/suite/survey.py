@@ -45,10 +45,22 @@ class OutOfFold:
         One per fold, or a single one for every case.
     per
         Cohort columns the maps may differ by.
+    known
+        Cohorts the data of a stored map had; None for a recipe, which sees all of them.
     """
 
     maps: tuple[calibration.Map, ...]
     per: tuple[str, ...] = ()
+    known: frozenset[str] | None = None
+
+    def uncovered(self, columns: Columns) -> NDArray[np.bool_]:
+        """Where a case belongs to a cohort that a stored map's data did not have, shape (n_cases,)."""
+        keys = _keys(columns, self.per)
+        if self.known is None or keys is None:
+            return np.zeros(columns.batch.cases, dtype=np.bool_)
+        new = np.array([name not in self.known for name in keys[1]], dtype=np.bool_)
+        found: NDArray[np.bool_] = new[keys[0]]
+        return found
 
     def __call__(self, columns: Columns, raw: NDArray[np.floating]) -> NDArray[np.floating]:
         """Calibrate the raw values of a batch, shape (n_cases,)."""
@@ -233,7 +245,8 @@ def _map(leaf: Leaf, look: _Look, stored: Mapping[str, calibration.Stored]) -> O
     recipe = leaf.calibrate
     assert recipe is not None
     if recipe.file is not None:
-        return OutOfFold((stored[recipe.file].map,), recipe.per or tuple(stored[recipe.file].columns))
+        kept = stored[recipe.file]
+        return OutOfFold((kept.map,), recipe.per or tuple(kept.columns), frozenset(kept.cohorts))
     if not look.kept or recipe.kind == "stored":
         raise DataError(f"'{leaf.signal}' cannot be calibrated: no case has both the signal and a comparison")
     raw, agrees, codes, fold, weight = (np.concatenate(parts) for parts in zip(*look.kept, strict=True))

@@ -1,0 +1,1 @@
+"""What a run found, for people: HTML, Markdown, terminal; one view feeds them all."""
