@@ -68,6 +68,8 @@ def test_a_bound_is_read_exactly(text, unit, low, high):
         ("at most 0.002", "dollars", "has no unit. Write 'at most $0.002', 'at least $0.002' or '$0.002 to $0.004'."),
         ("at most $5%", "dollars", "'at most $5%' is not in $."),
         ("200 to 500", "seconds", "'200 to 500' has no unit."),
+        ("$5 to 10%", "rate", "'$5 to 10%' is not in %."),
+        ("5 ms to 10%", "rate", "'5 ms to 10%' is not in %."),
         ("at most 45% of always-flagship", "rate", "is not a bound"),
         ("at most", "days", "Write 'at most 30 days', 'at least 30 days' or '30 days to 60 days'."),
         ("", "points", "'' is not a bound. Write 'at most 3 points'"),
