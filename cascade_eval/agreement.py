@@ -405,7 +405,17 @@ def who_was_right(rule: Rule, batch: Batch, model: str, flagship: str, *, right:
     ndarray of int8, shape (cases,)
         `CHEAP`, `FLAGSHIP`, `NEITHER`, `BOTH` (two right answers can differ), or `UNKNOWN` where either quality is.
     """
-    cheap, reference = quality(rule, batch, model), quality(rule, batch, flagship)
+    return who_of(quality(rule, batch, model), quality(rule, batch, flagship), right=right)
+
+
+def who_of(cheap: NDArray[np.floating], reference: NDArray[np.floating], *, right: float = 0.5) -> NDArray[np.int8]:
+    """Say who was right from the quality of both sides, with the codes of `who_was_right`.
+
+    Examples
+    --------
+    >>> who_of(np.array([1.0, 0.0, np.nan]), np.array([0.0, 0.0, 1.0])).tolist() == [CHEAP, NEITHER, UNKNOWN]
+    True
+    """
     known = ~(np.isnan(cheap) | np.isnan(reference))
     codes = (cheap >= right) * np.int8(CHEAP) + (reference >= right) * np.int8(FLAGSHIP)
     return np.where(known, codes, np.int8(UNKNOWN)).astype(np.int8)

@@ -195,13 +195,25 @@ class Counts:
         return self.align([member])
 
     def _place(self, members: tuple[Member, ...], places: NDArray[np.int64]) -> Counts:
-        keep = places >= 0
-        arrays = {}
-        for name, array in self.arrays.items():
-            moved = np.zeros((len(members), *array.shape[1:]), dtype=array.dtype)
-            np.add.at(moved, places[keep], array[keep])
-            arrays[name] = moved
+        arrays = {name: _moved(array, places, len(members)) for name, array in self.arrays.items()}
         return Counts(members, arrays, {name: rows.place(places) for name, rows in self.clusters.items()})
+
+
+def _moved(array: NDArray[Any], places: NDArray[np.int64], size: int) -> NDArray[Any]:
+    """Add rows of a table to the places they belong to; -1 drops a row."""
+    if size == 1 and len(places) and not places.any():
+        total: NDArray[Any] = array.sum(axis=0, keepdims=True)
+        return total
+    if len(places) == size and np.array_equal(np.sort(places), np.arange(size)):
+        moved = np.empty_like(array)
+        moved[places] = array
+        return moved
+    moved = np.zeros((size, *array.shape[1:]), dtype=array.dtype)
+    # One addition per row: NumPy's ufunc.at is several times slower on wide rows.
+    for row, place in enumerate(places.tolist()):
+        if place >= 0:
+            moved[place] += array[row]
+    return moved
 
 
 def _sum(left: NDArray[Any] | None, right: NDArray[Any] | None) -> NDArray[Any]:

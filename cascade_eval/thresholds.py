@@ -303,7 +303,7 @@ class Sweep:
     complete: bool
 
 
-def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence: float = 0.95) -> Sweep:
+def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence: float | None = 0.95) -> Sweep:
     """Turn counts by bin into a curve over thresholds.
 
     Parameters
@@ -315,7 +315,7 @@ def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence:
     place, tried
         The leaf, and the thresholds that were counted.
     confidence
-        Of each bound on its own side.
+        Of each bound on its own side; None leaves the bounds out.
     """
     planes = counts[f"sweep.{place.name}"][member]
     settled, escalated = planes[:, 0, :], planes[:, 1, :]
@@ -330,7 +330,7 @@ def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence:
         flagship = float(counts["ratio.flagship"][member].sum()) if "ratio.flagship" in counts else 0.0
         ratio = cost / flagship if flagship > 0 else np.full(len(cost), np.nan)
         escalation = up / below_flagship if below_flagship else np.full(len(up), np.nan)
-    if "states.w" in counts or "states.v" in counts or "states" in counts.clusters:
+    if confidence is None or "states.w" in counts or "states.v" in counts or "states" in counts.clusters:
         # The effective size of a weighted or clustered sample is not counted by bin: no bounds rather than wrong ones.
         low = high = np.full(len(wrong), np.nan)
     else:

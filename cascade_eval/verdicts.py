@@ -16,11 +16,12 @@ import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cascade_eval import bounds, budgets
+from cascade_eval.basis import Basis, Binomial, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,145 +30,6 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 
 POWER = 0.8
 """Power for "how many more cases" and "smallest excess"."""
-
-
-class Basis(Protocol):
-    """What an estimate is tested by."""
-
-    def below(self, budget: float, *, strict: bool = False) -> float:
-        """P-value that is small when the data prove the truth at most (strict: below) the budget."""
-
-    def above(self, budget: float, *, strict: bool = False) -> float:
-        """P-value that is small when the data prove the truth at least (strict: above) the budget."""
-
-
-@dataclass(frozen=True)
-class Binomial:
-    """A rate, tested exactly.
-
-    Parameters
-    ----------
-    low, high
-        ``(count, nobs)`` for the smallest and the largest rate that unknown comparisons allow; the same where
-        everything is known. Real numbers where cases are weighted or clustered.
-    """
-
-    low: tuple[float, float]
-    high: tuple[float, float]
-
-    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Exact binomial p-value, unknown comparisons counted against the claim."""
-        return float(bounds.p_at_most(*self.high, budget))
-
-    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Exact binomial p-value, unknown comparisons counted against the claim."""
-        return float(bounds.p_at_least(*self.low, budget))
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of two sums over independent units, tested by t on ``x - budget * y``.
-
-    Parameters
-    ----------
-    moments
-        ``(units, sum x, sum y, sum x*x, sum x*y, sum y*y)``.
-    complement
-        The estimate is one minus the ratio.
-    scale
-        The estimate is the ratio times this.
-    """
-
-    moments: tuple[Any, Any, Any, Any, Any, Any]
-    complement: bool = False
-    scale: float = 1.0
-
-    def below(self, budget: float, *, strict: bool = False) -> float:
-        """One-sided t-test."""
-        test = bounds.p_ratio_at_least if self.complement else bounds.p_ratio_at_most
-        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
-
-    def above(self, budget: float, *, strict: bool = False) -> float:
-        """One-sided t-test."""
-        test = bounds.p_ratio_at_most if self.complement else bounds.p_ratio_at_least
-        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
-
-    def _inner(self, budget: float) -> float:
-        inner = budget / self.scale
-        return 1.0 - inner if self.complement else inner
-
-
-@dataclass(frozen=True)
-class Slower:
-    """A latency quantile, tested as the share of cases slower than the budget.
-
-    Parameters
-    ----------
-    count
-        Number of cases slower than so many seconds, exactly.
-    nobs
-        Number of cases with a known latency.
-    share
-        Share that may be slower: 0.05 for p95.
-    """
-
-    count: Callable[[float], float]
-    nobs: float
-    share: float
-
-    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Exact binomial p-value of the share slower than the budget."""
-        return float(bounds.p_at_most(self.count(budget), self.nobs, self.share))
-
-    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Exact binomial p-value of the share slower than the budget."""
-        return float(bounds.p_at_least(self.count(budget), self.nobs, self.share))
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A difference of two rates on the same cases (Tango, Statistics in Medicine 17, 1998).
-
-    Parameters
-    ----------
-    more, fewer
-        Cases with the property only in the candidate, only in the baseline.
-    nobs
-        Cases known for both.
-    """
-
-    more: float
-    fewer: float
-    nobs: float
-
-    def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Score test of the difference."""
-        return float(bounds.p_difference_at_most(self.more, self.fewer, self.nobs, budget))
-
-    def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
-        """Score test of the difference."""
-        return float(bounds.p_difference_at_least(self.more, self.fewer, self.nobs, budget))
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A number known exactly about this data: compared, not estimated.
-
-    Parameters
-    ----------
-    value
-        The number.
-    """
-
-    value: float
-
-    def below(self, budget: float, *, strict: bool = False) -> float:
-        """0 where it is so, 1 where it is not."""
-        return 0.0 if self.value < budget or (self.value == budget and not strict) else 1.0
-
-    def above(self, budget: float, *, strict: bool = False) -> float:
-        """0 where it is so, 1 where it is not."""
-        return 0.0 if self.value > budget or (self.value == budget and not strict) else 1.0
 
 
 _KEPT: ContextVar[list[Verdict] | None] = ContextVar("verdicts made by comparison", default=None)
@@ -449,7 +311,7 @@ def judge(estimates: Sequence[Estimate], bound: budgets.Bound, *, confidence: fl
     >>> [verdict.outcome for verdict in judge(family, budgets.parse("at most 10%", "rate"))]
     ['pass', 'pass', 'inconclusive', 'fail']
     """
-    alpha = 1.0 - confidence
+    alpha = bounds.alpha(confidence)
     pairs = [_p_values(estimate, bound) for estimate in estimates]
     tested = [i for i, pair in enumerate(pairs) if pair is not None and not math.isnan(pair[1])]
     adjusted = dict(zip(tested, bounds.holm([pairs[i][1] for i in tested]), strict=True)) if tested else {}  # type: ignore[index]
@@ -531,7 +393,7 @@ def _verdict(
         p_holm=adjusted,
         smallest_excess=_smallest_excess(estimate, bound, alpha),
     )
-    if p_pass <= alpha:
+    if p_pass <= alpha or bound.cannot_fail:
         return replace(verdict, outcome="pass", reason=_held(estimate, bound))
     if adjusted is not None and adjusted <= alpha:
         return replace(verdict, outcome="fail", reason=_broken(estimate, bound))
@@ -543,6 +405,8 @@ def _verdict(
 
 def _held(estimate: Estimate, bound: budgets.Bound) -> str:
     assert estimate.value is not None
+    if bound.cannot_fail:
+        return f"{budgets.show_against(estimate.value, bound)}: {bound} cannot fail."
     if isinstance(estimate.basis, Fact):
         return f"{budgets.show_against(estimate.value, bound)} is within {bound}."
     return f"{_with_bounds(estimate, bound)}: {bound} is proven."
@@ -588,17 +452,20 @@ def _cases_to_decide(estimate: Estimate, bound: budgets.Bound, *, alpha: float, 
     """How many more cases would decide, if the truth is what was observed."""
     value = estimate.value
     assert value is not None
-    needed = [_needed(estimate, value, limit, alpha, family) for limit in (bound.low, bound.high) if limit is not None]
+    needed = [] if bound.low is None else [_needed(estimate, value, bound.low, "least", alpha, family)]
+    needed += [] if bound.high is None else [_needed(estimate, value, bound.high, "most", alpha, family)]
     if not needed or any(n is None for n in needed):
         return None
     more = max(n for n in needed if n is not None)
     return more if more <= 100_000 else None
 
 
-def _needed(estimate: Estimate, value: float, limit: float, alpha: float, family: int) -> int | None:
+def _needed(
+    estimate: Estimate, value: float, limit: float, at: Literal["most", "least"], alpha: float, family: int
+) -> int | None:
     if isinstance(estimate.basis, Binomial) and estimate.nobs:
         effective = estimate.basis.high[1]
-        enough = bounds.cases_to_decide(value, limit, alpha=alpha, power=POWER, family=max(family, 1))
+        enough = bounds.cases_to_decide(value, limit, alpha=alpha, power=POWER, family=max(family, 1), at=at)
         # A weighted or clustered case is worth less than one case; more of the same kind will be, too.
         return None if enough is None else max(0, math.ceil(enough * estimate.nobs / effective) - estimate.nobs)
     if estimate.basis is None or not estimate.nobs:

@@ -111,6 +111,15 @@ def test_a_planted_value_can_be_set_aside(column, value, message):
     assert (whole.read().cases, whole.bad_rows) == (5, 1)
 
 
+def test_a_bad_value_of_the_case_takes_the_whole_case():
+    """One row with a bad weight leaves no half case behind: its other rows go too, and one bad row is counted."""
+    found = rows(3)
+    found[2]["weight"] = -1.0
+    opened = traffic.from_records(found, tolerate=1)
+    assert opened.read([Field("flagship", "answer")]).arrow(None, "case_id").to_pylist() == ["c0", "c2"]
+    assert (opened.cases, opened.bad_rows) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("column", "kind"),
     [

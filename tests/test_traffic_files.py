@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import threading
 
 import pyarrow as pa
@@ -212,3 +214,21 @@ def test_two_at_once_share_the_cache(tmp_path):
         thread.join()
     assert found == [WANT] * 8
     assert len(list((tmp_path / "cache" / "converted").iterdir())) == 1
+
+
+def test_reading_parquet_needs_no_pandas(tmp_path):
+    """Wide and long rows are read, aligned and picked with numpy and Arrow alone; pandas would cost more than the read."""
+    columns = {"case_id": ["a", "b"], "m.answer": ["x", None], "m.cost_usd": [1.0, None], "language": ["en", None]}
+    pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
+    keys = {"case_id": ["b", "a", "b"], "model": ["m", "m", "n"]}
+    pq.write_table(pa.table({**keys, "answer": ["x", "y", None], "run": [0, None, 0]}), tmp_path / "long.parquet")
+    code = (
+        "import sys; from cascade_eval import traffic\n"
+        "for path in sys.argv[1:]:\n"
+        "    opened = traffic.open(path)\n"
+        "    batch = opened.read(); opened.rows([1], []); batch.codes(None, 'language'); batch.take(batch.status('m') == 0)\n"
+        "print([name for name in ('pandas', 'scipy', 'fsspec', 'pyarrow.dataset') if name in sys.modules])"
+    )
+    paths = [str(tmp_path / "wide.parquet"), str(tmp_path / "long.parquet")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

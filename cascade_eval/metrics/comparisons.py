@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cascade_eval import bounds
+from cascade_eval.basis import Fact, Paired
 from cascade_eval.counts import AGREE, DISAGREE, UNKNOWN
 from cascade_eval.metrics.nouns import blank
 from cascade_eval.metrics.parts import Effective, Sample, facts, path_reasons, sample, short, to_estimates
-from cascade_eval.verdicts import Estimate, Fact, Paired
+from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

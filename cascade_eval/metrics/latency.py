@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cascade_eval.basis import Slower
 from cascade_eval.counts import latency_edges
 from cascade_eval.metrics.nouns import blank
 from cascade_eval.metrics.parts import path_reasons, short
-from cascade_eval.verdicts import Estimate, Slower
+from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

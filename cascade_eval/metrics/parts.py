@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from cascade_eval import bounds
+from cascade_eval.basis import Binomial, Fact
 from cascade_eval.counts import States, states
 from cascade_eval.metrics.nouns import blank
-from cascade_eval.verdicts import Binomial, Estimate, Fact
+from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

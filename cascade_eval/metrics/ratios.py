@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cascade_eval import bounds
+from cascade_eval.basis import Ratio
 from cascade_eval.metrics.nouns import blank
 from cascade_eval.metrics.parts import Effective, Sample, path_reasons, short, to_estimates
-from cascade_eval.verdicts import Estimate, Ratio
+from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

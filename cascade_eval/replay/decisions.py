@@ -153,38 +153,53 @@ class _Walk:
         # Seconds after arrival: when the current tier's call began, and when its decision was known.
         self.begun = np.zeros(cases)
         self.ready = np.zeros(cases)
-        self.hedged = np.zeros(cases, dtype=np.bool_)
+        # And when each model's call is answered, where it was made.
+        self.arrives: dict[str, NDArray[np.float64]] = {}
 
     def visit(self, position: int, tier: Tier, reached: Mask) -> Mask:
         """Call a tier for the cases that reached it; return those that go on."""
         status = self.columns.status(tier.model)
-        present = reached & (status != ABSENT)
-        latency = self.columns.latency(tier.model).astype(np.float64)
-        slow = present & (latency > tier.timeout) if tier.timeout is not None else np.zeros_like(present)
-        timed_out = slow | (present & (status == TIMEOUT))
+        present: Mask = reached & (status != ABSENT)
+        timed_out = present & self._late(tier)
         self.failed |= (timed_out * TIMED_OUT).astype(np.int8)
         self.failed |= (present & (status == REFUSED) & ~timed_out).astype(np.int8) * WAS_REFUSED
-        self.pay(tier.model, "call", reached | self.hedged)
-        self._wait(tier, reached, timed_out, latency)
+        self._begin(position, reached)
+        self._wait(tier.model, reached)
         if position == len(self.cascade.tiers) - 1:
             self.settled[reached] = position
             return np.zeros_like(reached)
         answered = present & (status == OK) & ~timed_out
         settles, unreadable = self._gate(position, tier, answered)
         self.settled[settles] = position
-        # A hedge runs on whatever the gate says, so a tier it started is paid in settled cases, too.
-        self.hedged = (reached | self.hedged) if tier.hedged else np.zeros_like(reached)
         if not tier.hedged:
             self.begun = self.ready.copy()
-        onward: Mask = present & ~settles & ~unreadable
-        return onward
+        return present & ~settles & ~unreadable
 
-    def _wait(self, tier: Tier, reached: Mask, timed_out: Mask, latency: NDArray[np.float64]) -> None:
-        """Let time pass until this tier has answered, its timeout capping the wait."""
+    def _late(self, tier: Tier) -> Mask:
+        """Where a tier's call timed out: as recorded, or by the tier's own timeout."""
+        late: Mask = self.columns.status(tier.model) == TIMEOUT
         if tier.timeout is not None:
-            latency = np.where(timed_out, np.fmin(latency, tier.timeout), latency)
-        done = np.maximum(self.ready, self.begun + latency)
-        self.ready = np.where(reached, done, self.ready)
+            late = late | np.greater(self.columns.latency(tier.model), tier.timeout)
+        return late
+
+    def _begin(self, position: int, who: Mask) -> None:
+        """Call a tier; a hedged one starts the next at once, whatever its gate will say, and that one its own next."""
+        tier = self.cascade.tiers[position]
+        seconds = self.columns.latency(tier.model).astype(np.float64)
+        if tier.timeout is not None:
+            seconds = np.where(self._late(tier), np.fmin(seconds, tier.timeout), seconds)
+        self._call(tier.model, who, self.begun + seconds)
+        if tier.hedged:
+            self._begin(position + 1, who)
+
+    def _call(self, model: str, who: Mask, answered: NDArray[np.float64]) -> None:
+        """Call a model for the cases that have not yet, and note when it will have answered."""
+        first = self.pay(model, "call", who)
+        self.arrives[model] = np.where(first, answered, self.arrives.get(model, np.nan))
+
+    def _wait(self, model: str, who: Mask) -> None:
+        """Let time pass until a call that was made is answered."""
+        self.ready = np.where(who, np.maximum(self.ready, self.arrives[model]), self.ready)
 
     def _gate(self, position: int, tier: Tier, answered: Mask) -> tuple[Mask, Mask]:
         """Where the gate settles, and where a signal column it needs does not exist."""
@@ -200,9 +215,11 @@ class _Walk:
         """Note that a leaf is evaluated, and pay for what that takes."""
         self.reads[position, number] = self.reads.get((position, number), False) | asked
         for call in signals.calls(leaf.signal, tier.model):
-            first = self.pay(call.model, call.kind, asked)
-            if call.kind == "call":
-                self.ready = np.where(first, self.ready + self.columns.latency(call.model), self.ready)
+            if call.kind == "samples":
+                self.pay(call.model, call.kind, asked)
+            else:
+                self._call(call.model, asked, self.ready + self.columns.latency(call.model))
+                self._wait(call.model, asked)
 
     def _ask(self, gate: Gate, position: int, tier: Tier, asked: Mask, numbering: Mapping[int, int]) -> Mask:
         """Evaluate a gate in written order on the cases that ask it; return where it settles."""
@@ -254,8 +271,13 @@ def settles(leaf: Leaf, values: NDArray[np.floating]) -> Mask:
 
 
 def _readable(batch: Batch, leaf: Leaf, model: str) -> bool:
-    """Whether every column a signal needs exists in this traffic."""
-    return all(batch.has(field.model, field.name) for field in signals.needs(leaf.signal, model))
+    """Whether this traffic has a column of each model a signal reads.
+
+    One is enough: a judge records a score or an answer, and need not say whom it judged. A status says nothing.
+    """
+    wanted = {field for field in signals.needs(leaf.signal, model) if field.name != "status"}
+    found = {field.model for field in wanted if batch.has(*field)}
+    return found == {field.model for field in wanted}
 
 
 def _served(cascade: Cascade, columns: Columns, settled: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cascade_eval import cohorts, metrics
+from cascade_eval.basis import Slower
 from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.errors import did_you_mean
 from cascade_eval.replay.columns import Columns, Rules
 from cascade_eval.replay.decisions import Decisions, decide
 from cascade_eval.replay.tallies import tally
-from cascade_eval.verdicts import Slower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

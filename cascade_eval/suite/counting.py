@@ -155,15 +155,17 @@ class Counted:
         counts = {key: self.counts[key] + other.counts[key] for key in self.counts}
         picked = dict(self.picked)
         for key, found in other.picked.items():
-            picked[key] = picked[key].merged(found, _most(key)) if key in picked else found
+            picked[key] = picked[key].merged(found, most(key[1], key[3])) if key in picked else found
         spans = [span for span in (self.span, other.span) if span is not None]
         span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
         return Counted(counts, picked, self.used + other.used, self.cases + other.cases, span)
 
 
-def _most(key: Key) -> int:
-    _, family, _, kind = key
-    return FLIPS if kind != "worst" else WORST_EACH if family else WORST
+def most(family: tuple[str, ...], kind: str) -> int:
+    """Return how many cases a list keeps."""
+    if kind != "worst":
+        return FLIPS
+    return WORST_EACH if family else WORST
 
 
 def needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
@@ -308,7 +310,7 @@ def _details(
         codes.codes[paid] * tiers * tiers + path[paid], weights=decisions.cost[paid], minlength=money.size
     )
     money += np.rint(flat).astype(np.int64).reshape(money.shape)
-    right = np.zeros((size, len(RIGHT)), dtype=np.int64)
+    judged = np.zeros((size, len(RIGHT)), dtype=np.int64)
     for position, tier in enumerate(cascade.tiers):
         reached = taken & (decisions.start <= position) & (decisions.settled >= position)
         status = columns.status(tier.model)
@@ -320,11 +322,11 @@ def _details(
                 failures[:, position, which] = np.bincount(codes.codes[hit], minlength=size)
         wrong = taken & (decisions.settled == position) & (decisions.served == DISAGREE)
         if position < tiers - 1 and wrong.any():
-            who = agreement.who_was_right(columns.rules.agreement, columns.batch, tier.model, cascade.flagship.model)
+            who = right(columns, tier.model, cascade.flagship.model)
             place = RIGHT_PLACE[who[wrong]]
-            found = np.bincount(codes.codes[wrong] * len(RIGHT) + place, minlength=right.size)
-            right += found.reshape(right.shape)
-    return {"funnel": failures, "paths": money, "right": right}
+            found = np.bincount(codes.codes[wrong] * len(RIGHT) + place, minlength=judged.size)
+            judged += found.reshape(judged.shape)
+    return {"funnel": failures, "paths": money, "right": judged}
 
 
 RIGHT_PLACE = np.zeros(256, dtype=np.int64)
@@ -336,6 +338,15 @@ for _name, _code in (
     ("unknown", agreement.UNKNOWN),
 ):
     RIGHT_PLACE[_code] = RIGHT.index(_name)
+
+
+def right(columns: Columns, model: str, flagship: str) -> NDArray[np.int8]:
+    """Say who was right in each case, with the codes of `agreement`."""
+    key = ("right", model, flagship)
+    if key not in columns.kept:
+        columns.kept[key] = agreement.who_of(columns.quality(model), columns.quality(flagship))
+    found: NDArray[np.int8] = columns.kept[key]
+    return found
 
 
 def _worst(plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns) -> dict[Key, Picked]:
@@ -382,16 +393,20 @@ def _spread(
     columns: Columns,
 ) -> None:
     """Add cases to the list of all, and to those of their cohorts, keeping only the first of each."""
+    best = np.lexsort((found.position, found.order))
     for family in dict.fromkeys([(), *plan.families]):
         codes = columns.codes(family)
-        mine = codes.codes[rows]
-        most = _most((name, family, (), kind))
-        ranked = np.lexsort((found.position, found.order, mine))
-        first = np.concatenate([[0], np.flatnonzero(np.diff(mine[ranked])) + 1]) if len(ranked) else ranked
-        rank = np.arange(len(ranked)) - np.repeat(first, np.diff([*first, len(ranked)]))
-        kept = ranked[rank < most]
-        for member in np.unique(mine[kept]).tolist():
-            own = kept[mine[kept] == member]
+        size, limit = len(codes.members), most(family, kind)
+        small = np.uint16 if size < 65_536 else np.int64
+        mine = codes.codes[rows][best].astype(small)
+        # A stable sort of small integers is a radix sort; it keeps the best of each cohort in front.
+        order = np.argsort(mine, kind="stable")
+        ends = np.cumsum(np.bincount(mine, minlength=size))
+        rank = np.arange(len(order)) - np.repeat(np.concatenate([[0], ends[:-1]]), np.diff(ends, prepend=0))
+        kept = best[order[rank < limit]]
+        owners = codes.codes[rows][kept]
+        for member in np.unique(owners).tolist():
+            own = kept[owners == member]
             key = (name, family, codes.members[member], kind)
             part = Picked(found.position[own], found.tier[own], found.order[own], found.value[own])
-            picked[key] = picked[key].merged(part, most) if key in picked else part
+            picked[key] = picked[key].merged(part, limit) if key in picked else part

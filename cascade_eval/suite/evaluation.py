@@ -67,7 +67,9 @@ class Cell:
     family, member
         Which cohort.
     counts
-        Its counts, as the only member.
+        Counts of the whole family, pooled cohorts added up.
+    place
+        Position of this cohort among their members.
     pooled
         Names of the cohorts added up in it.
     """
@@ -75,6 +77,7 @@ class Cell:
     family: tuple[str, ...]
     member: Member
     counts: Counts
+    place: int = 0
     pooled: tuple[str, ...] = ()
 
     @property
@@ -109,6 +112,14 @@ class Judged:
     cells: Mapping[tuple[str, ...], tuple[Cell, ...]]
     verdicts: tuple[Verdict, ...] = ()
     baseline: Baseline | None = None
+    _estimates: dict[tuple[tuple[str, ...], str], list[Estimate]] = field(default_factory=dict, repr=False)
+
+    def estimate(self, metric: metrics.Metric, cell: Cell) -> Estimate:
+        """Estimate a metric in one cohort; the whole family is computed at once, and once only."""
+        key = (cell.family, metric.name)
+        if key not in self._estimates:
+            self._estimates[key] = metrics.estimates(metric, cell.counts, self.context)
+        return self._estimates[key][cell.place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,11 +355,13 @@ def _cells(family: tuple[str, ...], table: Counts, small: Mapping[str, Mapping[s
         )
         pooled.setdefault(name, []).append(place)
     last = {cohorts.NONE: 1, cohorts.OTHER: 2}
-    for name in sorted(pooled, key=lambda member: [(last.get(value, 0), value) for value in member]):
-        parts = pooled[name]
-        counts = table.pool([name], [0 if i in parts else -1 for i in range(len(table.members))])
-        names = tuple(sorted(cohorts.label(family, table.members[i]).partition("=")[2] for i in parts))
-        yield Cell(family, name, counts, names if cohorts.OTHER in name else ())
+    ordered = sorted(pooled, key=lambda member: [(last.get(value, 0), value) for value in member])
+    order = {name: place for place, name in enumerate(ordered)}
+    place_of = {row: order[name] for name, rows in pooled.items() for row in rows}
+    counts = table.pool(ordered, [place_of[row] for row in range(len(table.members))])
+    for name in ordered:
+        names = tuple(sorted(cohorts.label(family, table.members[i]).partition("=")[2] for i in pooled[name]))
+        yield Cell(family, name, counts, order[name], names if cohorts.OTHER in name else ())
 
 
 def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Iterator[Verdict]:
@@ -359,7 +372,7 @@ def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Ite
         if metric is None:  # "escalation from" a tier this cascade does not have
             continue
         cells = _cells_of(judged, budget)
-        estimates = [metrics.estimates(metric, cell.counts, judged.context)[0] for cell in cells]
+        estimates = [judged.estimate(metric, cell) for cell in cells]
         chosen = _chosen_here(judged.cascade, traffic) if metric.name in _CHOSEN else None
         if chosen is not None:
             estimates = [replace(estimate, blocked=True, reason=chosen) for estimate in estimates]
@@ -420,7 +433,7 @@ def routed(cell: Cell, context: metrics.Context) -> bool:
     if last == 0:
         return False
     layout = states(len(context.tiers))
-    table = cell.counts["states"][0]
+    table = cell.counts["states"][cell.place]
     start = layout.digits[0]
     below = int(table[: layout.regular][start < last].sum()) + int(table[layout.unresolved])
     return below == 0 and int(table[: layout.regular].sum()) > 0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cascade_eval import baseline, budgets, calibration, cohorts, costs, metrics, thresholds
+from cascade_eval import baseline, budgets, calibration, cohorts, costs, metrics, replay, thresholds
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
 from cascade_eval.suite import counting
-from cascade_eval.traffic import Field
+from cascade_eval.traffic import Batch, Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cascade_eval.suite.evaluation import Cell, Data, Judged
     from cascade_eval.suite.nouns import Suite
     from cascade_eval.suite.survey import Surveyed
-    from cascade_eval.traffic import Batch, Traffic
+    from cascade_eval.traffic import Traffic
     from cascade_eval.verdicts import Verdict
 
 POINTS, POINTS_EACH = 201, 51
@@ -199,11 +200,11 @@ def _cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, Any]:
     for name in names:
         metric = metrics.find(name, judged.context.tiers)
         assert metric is not None
-        estimate = metrics.estimates(metric, cell.counts, judged.context)[0]
+        estimate = judged.estimate(metric, cell)
         if estimate.value is not None or name in budgeted or name in _ALWAYS:
             found[name] = estimate.record()
-    table = cell.counts["states"][0]
-    weight = float(cell.counts["states.w"][0].sum()) if "states.w" in cell.counts else float(table.sum())
+    table = cell.counts["states"][cell.place]
+    weight = float(cell.counts["states.w"][cell.place].sum()) if "states.w" in cell.counts else float(table.sum())
     return {"cohort": cell.cohort, "cases": int(table.sum()), "weight": weight, "metrics": found}
 
 
@@ -223,7 +224,7 @@ def _sweep(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, Any]]:
         tried = plan.tried.get((judged.cascade.name, place.name))
         if tried is None or f"sweep.{place.name}" not in cell.counts or not len(tried.values):
             continue
-        curve = thresholds.read(cell.counts, 0, place, tried, confidence=judged.context.confidence)
+        curve = thresholds.read(cell.counts, cell.place, place, tried, confidence=None)
         for i in _thinned(curve.thresholds, place.leaf.threshold, most):
             yield {
                 "cohort": cell.cohort,
@@ -250,7 +251,7 @@ def _calibration(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, A
         tried = plan.tried.get((judged.cascade.name, place.name))
         if tried is None or f"reliability.{place.name}" not in cell.counts:
             continue
-        nobs, agree, total = cell.counts[f"reliability.{place.name}"][0].T
+        nobs, agree, total = cell.counts[f"reliability.{place.name}"][cell.place].T
         some = nobs > 0
         if not some.any():
             continue
@@ -319,13 +320,10 @@ def _scores(
 def _flips(cell: Cell, judged: Judged, texts: _Texts) -> Iterator[dict[str, Any]]:
     if "pairs" not in cell.counts:
         return
-    found = baseline.flips(cell.counts, cell.family, 0, confidence=judged.context.confidence)
+    found = baseline.flips(cell.counts, cell.family, cell.place, confidence=judged.context.confidence)
     if found is None:
         return
-    cases = []
-    for direction in ("worse", "better"):
-        found_here = range(len(texts.positions(judged.cascade.name, cell, direction)))
-        cases += [texts.flip(judged, cell, direction, place) for place in found_here]
+    cases = [*texts.flips(judged, cell, "worse"), *texts.flips(judged, cell, "better")]
     yield {**found, "cases": cases[: counting.FLIPS]}
 
 
@@ -334,9 +332,8 @@ def _worst(judged: Judged, plan: Plan, texts: _Texts) -> list[dict[str, Any]]:
     shown: dict[int, dict[str, Any]] = {}
     cells = [judged.overall, *(cell for family in plan.families if family for cell in judged.cells[family])]
     for cell in cells:
-        for place, position in enumerate(texts.positions(judged.cascade.name, cell, "worst")):
-            if position not in shown:
-                shown[position] = texts.worst(judged, cell, place)
+        for position, case in texts.worst(judged, cell):
+            shown.setdefault(position, case)
     return list(shown.values())
 
 
@@ -394,7 +391,7 @@ def advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Plan) -> str | No
     if verdict.metric == "disagreement" and verdict.bound.high is not None:
         return _disagreement_advice(verdict, judged, cell, plan)
     if verdict.metric == "cost" and verdict.bound.high is not None and verdict.outcome == "fail":
-        escalation = metrics.estimates(metrics.METRICS["escalation"], cell.counts, judged.context)[0].value
+        escalation = judged.estimate(metrics.METRICS["escalation"], cell).value
         over = verdict.estimate.value
         if escalation is not None and over is not None and escalation - (over - verdict.bound.high) > 0:
             wanted = escalation - (over - verdict.bound.high)
@@ -409,7 +406,7 @@ def _disagreement_advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Pla
         tried = plan.tried.get((judged.cascade.name, place.name))
         if tried is None or not len(tried.values) or f"sweep.{place.name}" not in cell.counts:
             continue
-        curve = thresholds.read(cell.counts, 0, place, tried, confidence=judged.context.confidence)
+        curve = thresholds.read(cell.counts, cell.place, place, tried, confidence=judged.context.confidence)
         proven = np.flatnonzero((curve.high <= limit) & (curve.kept > 0))
         where = cohorts.label(cell.family, cell.member)
         if len(proven):
@@ -434,94 +431,101 @@ class _Texts:
     def __init__(self, traffic: Traffic, counted: Counted, plan: Plan) -> None:
         self.counted = counted
         self.plan = plan
-        wanted = np.unique(
-            np.concatenate([np.zeros(0, dtype=np.int64), *(p.position for p in counted.picked.values())])
-        )
+        nothing = np.zeros(0, dtype=np.int64)
+        wanted = np.unique(np.concatenate([nothing, *(found.position for found in counted.picked.values())]))
         self.row = {int(position): row for row, position in enumerate(wanted)}
-        self.batch: Batch | None = traffic.rows(wanted.tolist(), _text_needs(plan, traffic)) if len(wanted) else None
+        self.batch = traffic.rows(wanted.tolist(), _text_needs(plan, traffic)) if len(wanted) else Batch(0, {})
+        self.columns = replay.Columns(self.batch, plan.rules)
+        self._lists: dict[tuple[str, tuple[str, ...], str], dict[cohorts.Member, Picked]] = {}
+        for (name, family, member, kind), found in counted.picked.items():
+            self._lists.setdefault((name, family, kind), {})[member] = found
 
-    def _picked(self, name: str, cell: Cell, kind: str) -> Picked | None:
-        """Cases of one list; those of a pooled cohort are its members' together."""
+    def picked(self, name: str, cell: Cell, kind: str) -> Picked | None:
+        """Cases of one list, the first to look at first; those of a pooled cohort are its members' together."""
+        lists = self._lists.get((name, cell.family, kind), {})
+        if cell.member in lists:
+            return lists[cell.member]
         parts = [
             found
-            for (cascade, family, member, which), found in self.counted.picked.items()
-            if (cascade, family, which) == (name, cell.family, kind)
-            and (member == cell.member or cohorts.label(family, member).partition("=")[2] in cell.pooled)
+            for member, found in lists.items()
+            if cohorts.label(cell.family, member).partition("=")[2] in cell.pooled
         ]
         if not parts:
             return None
-        most = counting.FLIPS if kind != "worst" else counting.WORST_EACH if cell.family else counting.WORST
+        most = counting.most(cell.family, kind)
         found = parts[0]
         for part in parts[1:]:
             found = found.merged(part, most)
         return found
 
-    def positions(self, name: str, cell: Cell, kind: str) -> list[int]:
-        """Positions of the cases of one list, the first to look at first."""
-        picked = self._picked(name, cell, kind)
-        return [] if picked is None else picked.position.tolist()
+    def _text(self, model: str | None, column: str, row: int) -> Any:
+        return self.batch.text(model, column, row)
 
-    def _text(self, model: str | None, column: str, position: int) -> Any:
-        assert self.batch is not None
-        return self.batch.text(model, column, self.row[position])
+    def _answer(self, cascade: Cascade, tier: int, row: int) -> str | None:
+        return None if tier < 0 else _shown(self._text(cascade.tiers[tier].model, "answer", row))
 
-    def _answer(self, cascade: Cascade, tier: int, position: int) -> Any:
-        return _shown(self._text(cascade.tiers[tier].model, "answer", position))
-
-    def flip(self, judged: Judged, cell: Cell, direction: str, place: int) -> dict[str, Any]:
-        """Show one case that began or ceased to disagree."""
-        picked = self._picked(judged.cascade.name, cell, direction)
-        assert picked is not None
-        position = int(picked.position[place])
+    def flips(self, judged: Judged, cell: Cell, direction: str) -> Iterator[dict[str, Any]]:
+        """Show the cases that began or ceased to disagree."""
+        found = self.picked(judged.cascade.name, cell, direction)
+        if found is None:
+            return
         before = self.plan.baselines[judged.cascade.name]
-        settled = self._baseline_tier(before, position)
-        return {
-            "case_id": str(self._text(None, "case_id", position)),
-            "baseline_answer": None if settled is None else self._answer(before, settled, position),
-            "candidate_answer": self._answer(judged.cascade, int(picked.tier[place]), position),
-            "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", position)),
-            "direction": direction,
-        }
+        settled = self._settled(before)
+        for position, tier in zip(found.position.tolist(), found.tier.tolist(), strict=True):
+            row = self.row[position]
+            yield {
+                "case_id": str(self._text(None, "case_id", row)),
+                "baseline_answer": self._answer(before, int(settled[row]), row),
+                "candidate_answer": self._answer(judged.cascade, tier, row),
+                "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", row)),
+                "direction": direction,
+            }
 
-    def _baseline_tier(self, before: Cascade, position: int) -> int | None:
-        from cascade_eval import replay
+    def _settled(self, cascade: Cascade) -> np.ndarray[Any, Any]:
+        """Tier at which a cascade settles each of the shown cases."""
+        key = ("settled", cascade.name)
+        if key not in self.columns.kept:
+            columns = replace(self.columns, rules=self.plan.rules_of(cascade))
+            self.columns.kept[key] = replay.decide(cascade, columns).settled
+        found: np.ndarray[Any, Any] = self.columns.kept[key]
+        return found
 
-        assert self.batch is not None
-        one = self.batch.take(np.array([self.row[position]]))
-        decisions = replay.decide(before, replay.Columns(one, self.plan.rules_of(before)))
-        tier = int(decisions.settled[0])
-        return None if tier < 0 else tier
+    def worst(self, judged: Judged, cell: Cell) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Show unescalated disagreements, with their position."""
+        found = self.picked(judged.cascade.name, cell, "worst")
+        if found is None:
+            return
+        for position, tier, value in zip(
+            found.position.tolist(), found.tier.tolist(), found.value.tolist(), strict=True
+        ):
+            row = self.row[position]
+            yield (
+                position,
+                {
+                    "case_id": str(self._text(None, "case_id", row)),
+                    "cohort": self._cohort(row),
+                    "tier": judged.cascade.tiers[tier].name,
+                    "value": _finite(value),
+                    "answer": self._answer(judged.cascade, tier, row),
+                    "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", row)),
+                    "expected": _shown(self._text(None, "expected", row)),
+                    "right": self._right(judged.cascade, tier, row),
+                    "input": _shown(self._text(None, "input", row)),
+                },
+            )
 
-    def worst(self, judged: Judged, cell: Cell, place: int) -> dict[str, Any]:
-        """Show one unescalated disagreement."""
-        picked = self._picked(judged.cascade.name, cell, "worst")
-        assert picked is not None
-        position, tier = int(picked.position[place]), int(picked.tier[place])
-        one = None if self.batch is None else self.batch.take(np.array([self.row[position]]))
-        assert one is not None
-        cohort = {}
+    def _cohort(self, row: int) -> dict[str, str]:
+        found = {}
         for family in self.plan.families:
             if len(family) == 1:
-                [member] = cohorts.encode(one, family).members
-                cohort[family[0]] = member[0]
-        return {
-            "case_id": str(self._text(None, "case_id", position)),
-            "cohort": cohort,
-            "tier": judged.cascade.tiers[tier].name,
-            "value": _finite(picked.value[place]),
-            "answer": self._answer(judged.cascade, tier, position),
-            "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", position)),
-            "expected": _shown(self._text(None, "expected", position)),
-            "right": self._right(judged.cascade, one, tier),
-            "input": _shown(self._text(None, "input", position)),
-        }
+                codes = self.columns.codes(family)
+                found[family[0]] = codes.members[int(codes.codes[row])][0]
+        return found
 
-    def _right(self, cascade: Cascade, one: Batch, tier: int) -> str | None:
-        from cascade_eval import agreement
-
-        rule = self.plan.rules.agreement
-        code = int(agreement.who_was_right(rule, one, cascade.tiers[tier].model, cascade.flagship.model)[0])
-        return None if code == agreement.UNKNOWN else counting.RIGHT[counting.RIGHT_PLACE[code]]
+    def _right(self, cascade: Cascade, tier: int, row: int) -> str | None:
+        who = counting.right(self.columns, cascade.tiers[tier].model, cascade.flagship.model)[row]
+        name = counting.RIGHT[counting.RIGHT_PLACE[who]]
+        return None if name == "unknown" else name
 
 
 def _text_needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,10 +91,9 @@ class Batch:
         field = Field(model, name)
         if field not in self.columns or pa.types.is_null(self.columns[field].type):
             return np.zeros(self.cases, dtype=np.int64), np.zeros(self.cases, dtype=np.bool_)
-        column = self.columns[field]
-        known = _valid(column)
-        values = pc.fill_null(column.cast(pa.int64()), 0)
-        return _buffer(values, np.int64), known
+        column = self.columns[field].cast(pa.int64())
+        known, values = valid(column), view(column, np.int64)
+        return (np.where(known, values, 0) if column.null_count else values), known
 
     def codes(self, model: str | None, name: str) -> tuple[NDArray[np.int32], list[object]]:
         """Dictionary-encode a column: codes of shape (cases,), -1 where null, and the values they stand for."""
@@ -105,8 +103,11 @@ class Batch:
         column = self.columns[field]
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
-        indices = pc.fill_null(column.indices.cast(pa.int32()), -1)
-        return _buffer(indices, np.int32), column.dictionary.to_pylist()
+        indices = column.indices.cast(pa.int32())
+        codes = view(indices, np.int32)
+        return (
+            np.where(valid(indices), codes, np.int32(-1)) if indices.null_count else codes
+        ), column.dictionary.to_pylist()
 
     def flags(self, model: str | None, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return a yes/no column: true where it is truthy, and where it is known; both of shape (cases,)."""
@@ -120,7 +121,7 @@ class Batch:
         if field not in self.columns:
             return np.full(self.cases, ABSENT, dtype=np.int8)
         column = self.columns[field]
-        return _buffer(column, np.int8)
+        return view(column, np.int8)
 
     def nano_dollars(self, model: str, name: str = "cost_usd") -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return recorded dollars as integer nano-dollars (0 where unknown), and where they are known."""
@@ -132,7 +133,7 @@ class Batch:
         """Return the cases at these positions, or where a mask is true, in that order."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
-        picked = pa.array(rows.astype(np.int64))
+        picked = array(rows.astype(np.int64))
         return replace(
             self,
             cases=len(rows),
@@ -145,19 +146,37 @@ class Batch:
         return self.columns[field][row].as_py() if field in self.columns else None
 
 
-def _valid(column: pa.Array) -> NDArray[np.bool_]:
+# Arrow's own `to_numpy`, `pa.array` and `pa.scalar` import pandas, which costs more than most evaluations; the buffers
+# do not.
+
+
+def valid(column: pa.Array) -> NDArray[np.bool_]:
+    """Return where an Arrow array is not null; shape (n,)."""
     if column.null_count == 0:
         return np.ones(len(column), dtype=np.bool_)
     bits = np.frombuffer(column.buffers()[0], dtype=np.uint8)
     return np.unpackbits(bits, bitorder="little")[column.offset : column.offset + len(column)].astype(np.bool_)
 
 
+def view(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    """View the values of a numeric Arrow array; anything may stand where it is null."""
+    return np.frombuffer(column.buffers()[1] or b"", dtype=dtype)[column.offset : column.offset + len(column)]
+
+
+def array(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Return numbers or truth values as an Arrow array, null where the mask is true.
+
+    Examples
+    --------
+    >>> array(np.array([1, 2, 3]), np.array([False, True, False])).to_pylist()
+    [1, None, 3]
+    """
+    known = None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
+    data = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [known, pa.py_buffer(data)])
+
+
 def _floats(column: pa.Array) -> NDArray[np.floating]:
     dtype = np.float32 if pa.types.is_float32(column.type) else np.float64
-    values: NDArray[np.floating] = _buffer(column, dtype)
-    return np.where(_valid(column), values, dtype(np.nan)) if column.null_count else values
-
-
-def _buffer(column: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
-    # Arrow's own to_numpy imports pandas; the buffers do not. An empty column may have none.
-    return np.frombuffer(column.buffers()[1] or b"", dtype=dtype)[column.offset : column.offset + len(column)]
+    values: NDArray[np.floating] = view(column, dtype)
+    return np.where(valid(column), values, dtype(np.nan)) if column.null_count else values

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from cascade_eval import errors
 from cascade_eval.traffic import parts
-from cascade_eval.traffic.batch import ABSENT, OK, STATUSES
+from cascade_eval.traffic.batch import ABSENT, OK, STATUSES, array, valid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def read(name: str, column: pa.Array) -> tuple[pa.Array, Findings]:
     ([0.25, None], [('is negative', [False, True])])
     """
     if pa.types.is_null(column.type):
-        return (pa.array(np.full(len(column), OK, np.int8)), []) if name == "status" else (column, [])
+        return (array(np.full(len(column), OK, np.int8)), []) if name == "status" else (column, [])
     if name == "status":
         return _statuses(column)
     if name == "decided_at":
@@ -94,12 +94,16 @@ def has_rules(name: str, kind: pa.DataType) -> bool:
 
 def mask(condition: pa.Array) -> NDArray[np.bool_]:
     """Return a boolean Arrow array as numpy, false where null."""
-    return parts.numpy(pc.fill_null(condition, False).cast(pa.uint8())).astype(np.bool_)
+    bits = np.frombuffer(condition.buffers()[1] or b"", dtype=np.uint8)
+    found = np.unpackbits(bits, bitorder="little")[condition.offset : condition.offset + len(condition)].astype(
+        np.bool_
+    )
+    return found & valid(condition) if condition.null_count else found
 
 
 def blank(column: pa.Array, rows: NDArray[np.bool_]) -> pa.Array:
     """Return the column with null in these rows."""
-    return pc.if_else(pa.array(~rows), column, pa.scalar(None, column.type)) if rows.any() else column
+    return pc.if_else(array(~rows), column, pa.scalar(None, column.type)) if rows.any() else column
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -109,19 +113,19 @@ def _text(column: pa.Array) -> pa.Array:
 def _statuses(column: pa.Array) -> tuple[pa.Array, Findings]:
     if not pa.types.is_string(column.type):
         rows = mask(column.is_valid())
-        return pa.array(np.full(len(column), OK, np.int8)), [
+        return array(np.full(len(column), OK, np.int8)), [
             (f"is {column.type}, not text. Allowed: {', '.join(STATUSES)}", rows)
         ]
     encoded = column.dictionary_encode()
     values = encoded.dictionary.to_pylist()
     table = np.array([STATUSES.index(value) if value in STATUSES else ABSENT for value in values] + [OK], dtype=np.int8)
-    codes = parts.numpy(pc.fill_null(encoded.indices, len(values)))
+    codes = np.where(valid(encoded.indices), parts.numpy(encoded.indices), len(values))
     findings = [
         (f"is {value!r}.{errors.did_you_mean(value, STATUSES)}", codes == code)
         for code, value in enumerate(values)
         if value not in STATUSES
     ]
-    return pa.array(np.where(table[codes] == ABSENT, OK, table[codes]).astype(np.int8)), findings
+    return array(np.where(table[codes] == ABSENT, OK, table[codes]).astype(np.int8)), findings
 
 
 def _times(column: pa.Array) -> tuple[pa.Array, Findings]:
@@ -173,7 +177,7 @@ def _numbers(column: pa.Array, *, whole: bool) -> tuple[pa.Array, Findings]:
 def _whole(column: pa.Array) -> tuple[pa.Array, Findings]:
     """Whole numbers that came as floats, as they do where a null once stood beside them."""
     column = column.cast(pa.float64())
-    values, known = _floats(column), mask(column.is_valid())
+    values, known = parts.numpy(column), mask(column.is_valid())
     odd = known & ~np.isfinite(values)
     broken = known & ~odd & ((np.trunc(values) != values) | (np.abs(values) > 2**53))
     found = [("is not a whole number", broken), ("is NaN or infinite", odd)]
@@ -226,10 +230,6 @@ def _lists(name: str, column: pa.Array) -> tuple[pa.Array, Findings]:
     return pa.nulls(len(column), wanted), [(f"is {column.type}, not a list of {what}", mask(column.is_valid()))]
 
 
-def _floats(column: pa.Array) -> NDArray[np.floating]:
-    return parts.numpy(column)
-
-
 def _ranges(name: str, column: pa.Array) -> Findings:
     if pa.types.is_floating(column.type):
         return _float_ranges(name, column)
@@ -245,7 +245,7 @@ def _ranges(name: str, column: pa.Array) -> Findings:
 
 
 def _float_ranges(name: str, column: pa.Array) -> Findings:
-    values = _floats(column)
+    values = parts.numpy(column)
     if not len(values):
         return []
     low, high = values.min(), values.max()
@@ -279,10 +279,11 @@ def _tests(name: str, values: NDArray[np.floating]) -> Findings:
 
 def _integer_ranges(name: str, column: pa.Array) -> Findings:
     low = 1 if name in {"weight", "audit_probability"} else 0
-    wrong = pc.less(column, pa.scalar(low, column.type))
+    values = parts.numpy(column)
+    wrong = values < low
     if name == "audit_probability":
-        wrong = pc.or_(wrong, pc.greater(column, pa.scalar(1, column.type)))
-    rows = mask(wrong)
+        wrong |= values > 1
+    rows = wrong & valid(column)
     sentence = {
         "weight": "is not a finite number above 0",
         "audit_probability": "is not above 0 and at most 1",

@@ -24,7 +24,8 @@ _MASKS = np.array([(1 << (8 * i)) - 1 for i in range(9)], dtype=np.uint64)
 def required(name: str, column: pa.Array, rows: NDArray[np.int64], trouble: Findings) -> pa.Array:
     """Return a key column as text without nulls, rows that say nothing noted and empty."""
     text, _ = checks.read(name, column)
-    text = pc.fill_null(text if pa.types.is_string(text.type) else text.cast(pa.string()), "")
+    text = text if pa.types.is_string(text.type) else text.cast(pa.string())
+    text = pc.fill_null(text, "") if text.null_count else text
     offsets = parts.offsets(text)
     empty = offsets[1:] == offsets[:-1]
     if empty.any():

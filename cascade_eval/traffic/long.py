@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade_eval.traffic import checks, keys, parts
-from cascade_eval.traffic.batch import ABSENT, OK, Batch, Field
+from cascade_eval.traffic.batch import ABSENT, OK, Batch, Field, array, valid
 from cascade_eval.traffic.names import CASE_COLUMNS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Piece:
         """Return the rows for which the mask is true."""
         if kept.all():
             return self
-        bits = pa.array(kept)
+        bits = array(kept)
         return Piece({name: column.filter(bits) for name, column in self.columns.items()}, self.rows[kept])
 
 
@@ -96,7 +96,8 @@ def runs(piece: Piece) -> NDArray[np.int64]:
     column = piece.columns.get("run")
     if column is None or pa.types.is_null(column.type):
         return np.zeros(len(piece.rows), dtype=np.int64)
-    return parts.numpy(pc.fill_null(column.cast(pa.int64()), 0))
+    column = column.cast(pa.int64())
+    return np.where(valid(column), parts.numpy(column), 0)
 
 
 def first_runs(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -118,7 +119,7 @@ def survey(pieces: Iterable[Piece]) -> Survey:
         if ids[0].as_py() == last:
             starts = starts[1:]
         last = ids[len(ids) - 1].as_py()
-        hashed.append(keys.hashes(ids.take(pa.array(starts))))
+        hashed.append(keys.hashes(ids.take(array(starts))))
     models.pop("", None)
     ordered = np.sort(np.concatenate(hashed))
     distinct = int(np.count_nonzero(np.diff(ordered))) + 1 if len(ordered) else 0
@@ -332,15 +333,16 @@ def _value_codes(column: pa.Array) -> NDArray[np.int32]:
         column = parts.cast(column, pa.string())
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    return parts.numpy(pc.fill_null(column.indices.cast(pa.int32()), -1))
+    codes = column.indices.cast(pa.int32())
+    return np.where(valid(codes), parts.numpy(codes), np.int32(-1)) if codes.null_count else parts.numpy(codes)
 
 
 def _gather(column: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
     """Take rows of a column, null where the row is -1."""
     absent = rows < 0
-    return column.take(pa.array(rows, mask=absent) if absent.any() else pa.array(rows))
+    return column.take(array(rows, absent if absent.any() else None))
 
 
 def _statuses(recorded: pa.Array | None, rows: NDArray[np.int64]) -> pa.Array:
     codes = np.int8(OK) if recorded is None else parts.numpy(recorded)[np.maximum(rows, 0)]
-    return pa.array(np.where(rows >= 0, codes, np.int8(ABSENT)))
+    return array(np.where(rows >= 0, codes, np.int8(ABSENT)))

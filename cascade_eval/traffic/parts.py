@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from cascade_eval.traffic.batch import array, view
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -20,16 +22,6 @@ if TYPE_CHECKING:
 
 LINE = "__line__"
 """Hidden column of converted text files: the line a row began on."""
-
-
-_NUMPY = {
-    pa.int8(): np.int8,
-    pa.uint8(): np.uint8,
-    pa.int32(): np.int32,
-    pa.int64(): np.int64,
-    pa.float32(): np.float32,
-    pa.float64(): np.float64,
-}
 
 
 class Part(Protocol):
@@ -80,7 +72,7 @@ class TablePart:
 
     def take(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Return some rows."""
-        return self.table.select(list(columns)).take(pa.array(rows))
+        return self.table.select(list(columns)).take(array(rows))
 
     def never_null(self, column: str) -> bool:
         """Whether every row has a value."""
@@ -130,7 +122,7 @@ class ParquetPart:
         group_of = np.searchsorted(ends, rows, side="right")
         local = rows - starts[group_of] + kept[np.searchsorted(groups, group_of)]
         table = self._file.read_row_groups(groups.tolist(), columns=list(columns), use_threads=False)
-        return table.select(list(columns)).take(pa.array(local))
+        return table.select(list(columns)).take(array(local))
 
     def never_null(self, column: str) -> bool:
         """Whether the statistics of the file promise a value in every row."""
@@ -218,7 +210,7 @@ class Rows:
             for name in columns:
                 piece = whole(table.column(name)) if name in here else pa.nulls(len(local), self.types[name])
                 pieces[name].append(cast(piece, self.types[name]))
-        picked = pa.array(back)
+        picked = array(back)
         return {
             name: (pa.concat_arrays(found) if found else pa.nulls(0, self.types[name])).take(picked)
             for name, found in pieces.items()
@@ -261,9 +253,8 @@ def joined(columns: Sequence[pa.Array]) -> pa.Array:
 
 
 def numpy(column: pa.Array) -> NDArray[Any]:
-    """View a numeric column without nulls as numpy; unlike Arrow's own `to_numpy` this does not import pandas."""
-    values = np.frombuffer(column.buffers()[1] or b"", dtype=_NUMPY[column.type])
-    return values[column.offset : column.offset + len(column)]
+    """View a numeric column as numpy; anything may stand where it is null."""
+    return view(column, column.type.to_pandas_dtype())
 
 
 def offsets(text: pa.Array) -> NDArray[np.int32]:

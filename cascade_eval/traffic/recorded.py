@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cascade_eval.errors import DataError, Problem
 from cascade_eval.traffic import inspection, keys, long, names, parts, wide
-from cascade_eval.traffic.batch import Batch, Field
+from cascade_eval.traffic.batch import Batch, Field, array
 from cascade_eval.traffic.findings import Findings
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ class Traffic:
         found = []
         for piece in self._pieces(wanted, trouble):
             again = long.runs(piece) != 0
-            again &= parts.numpy(pc.equal(piece.columns["model"], model).cast(pa.uint8())) != 0
+            again &= long.model_codes(piece.columns["model"], [model]) == 0
             found.append(_repeats(model, wanted, piece.where(again)))
         trouble.raise_any(self.name)
         return _joined(found) if found else empty
@@ -228,7 +227,7 @@ class Traffic:
             if kept is None or kept.all():
                 yield raw, rows
             else:
-                yield {name: column.filter(pa.array(kept)) for name, column in raw.items()}, rows[kept]
+                yield {name: column.filter(array(kept)) for name, column in raw.items()}, rows[kept]
 
     @functools.cached_property
     def _set_aside(self) -> inspection.SetAside:
@@ -270,11 +269,11 @@ def _joined(batches: Sequence[Batch]) -> Batch:
 def _repeats(model: str, wanted: Sequence[Field], piece: long.Piece) -> Batch:
     found = {
         Field(None, "case_id"): piece.columns["case_id"],
-        Field(model, "run"): pa.array(long.runs(piece)),
+        Field(model, "run"): array(long.runs(piece)),
     }
     for need in wanted:
         if need.name in piece.columns:
             found[need] = piece.columns[need.name]
         else:
-            found[need] = pa.array(np.zeros(len(piece.rows), dtype=np.int8))
+            found[need] = array(np.zeros(len(piece.rows), dtype=np.int8))
     return Batch(len(piece.rows), found)

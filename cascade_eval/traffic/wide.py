@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cascade_eval.traffic import checks, keys, parts
-from cascade_eval.traffic.batch import ABSENT, Field
+from cascade_eval.traffic.batch import ABSENT, Field, array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,4 +65,4 @@ def columns(
 
 def _absent(status: pa.Array, outcomes: Sequence[pa.Array]) -> pa.Array:
     asked = np.logical_or.reduce([checks.mask(column.is_valid()) for column in outcomes])
-    return pa.array(np.where(asked, parts.numpy(status), np.int8(ABSENT)))
+    return array(np.where(asked, parts.numpy(status), np.int8(ABSENT)))
