@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,21 +57,38 @@ class Ratio:
         The estimate is one minus the ratio.
     scale
         The estimate is the ratio times this.
+    cases
+        Independent cases behind the sums. So few cases cannot prove more than a rate of none among them would: the t-test
+        alone takes a handful of cases that happen to be alike for certainty.
     """
 
     moments: tuple[Any, Any, Any, Any, Any, Any]
     complement: bool = False
     scale: float = 1.0
+    cases: float = math.inf
 
     def below(self, budget: float, *, strict: bool = False) -> float:
         """One-sided t-test."""
         test = bounds.p_ratio_at_least if self.complement else bounds.p_ratio_at_most
-        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
+        return self._surest(float(test(*self.moments, budget=self._inner(budget), strict=strict)), budget)
 
     def above(self, budget: float, *, strict: bool = False) -> float:
         """One-sided t-test."""
         test = bounds.p_ratio_at_most if self.complement else bounds.p_ratio_at_least
-        return float(test(*self.moments, budget=self._inner(budget), strict=strict))
+        return self._surest(float(test(*self.moments, budget=self._inner(budget), strict=strict)), budget)
+
+    def _surest(self, p: float, budget: float) -> float:
+        """Return p, or the chance that these cases hide a kind of case that would break the budget, if that is more.
+
+        A case of the kind not seen shifts the ratio by at most one unit of its denominator, so it has to be as frequent as
+        the ratio is far from the budget. Dollars have no such unit, and the distance is taken in proportion.
+        """
+        ratio, inner = float(self.moments[1] / self.moments[2]), self._inner(budget)
+        if self.scale == 1.0:
+            near = max(0.0, 1.0 - abs(ratio - inner))
+        else:
+            near = min(ratio, inner) / max(ratio, inner) if max(ratio, inner) > 0 else 1.0
+        return p if math.isnan(p) else max(p, near**self.cases)
 
     def _inner(self, budget: float) -> float:
         inner = budget / self.scale
@@ -90,19 +108,22 @@ class Slower:
         Number of cases with a known latency.
     share
         Share that may be slower: 0.05 for p95.
+    unknown
+        Number of cases beside them with an unknown latency: slower for the one side, not slower for the other.
     """
 
     count: Callable[[float], float]
     nobs: float
     share: float
+    unknown: float = 0.0
 
     def below(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
         """Exact binomial p-value of the share slower than the budget."""
-        return float(bounds.p_at_most(self.count(budget), self.nobs, self.share))
+        return float(bounds.p_at_most(self.count(budget) + self.unknown, self.nobs + self.unknown, self.share))
 
     def above(self, budget: float, *, strict: bool = False) -> float:  # noqa: ARG002  the same for both
         """Exact binomial p-value of the share slower than the budget."""
-        return float(bounds.p_at_least(self.count(budget), self.nobs, self.share))
+        return float(bounds.p_at_least(self.count(budget), self.nobs + self.unknown, self.share))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ DERIVED: Mapping[str, Literal["hour", "weekday", "week"]] = {
 }
 """Cohorts that are read off `decided_at`, in UTC."""
 
+_HOURS = np.array([f"{hour:02}" for hour in range(24)])
 _WEEKDAYS = np.array(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
 
 
@@ -145,7 +146,7 @@ def _derived(batch: Batch, part: str) -> tuple[NDArray[np.int64], list[str]]:
     seconds = column.fill_null(0).to_numpy(zero_copy_only=False)
     days = seconds // 86_400
     if part == "hour":
-        labels = np.char.zfill(((seconds % 86_400) // 3_600).astype(str), 2)
+        labels = _HOURS[(seconds % 86_400) // 3_600]
     elif part == "weekday":
         labels = _WEEKDAYS[(days + 3) % 7]
     else:

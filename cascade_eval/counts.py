@@ -32,10 +32,10 @@ DISAGREE, AGREE, UNKNOWN, UNSAMPLED = 0, 1, 2, 3
 UNANSWERED, ANSWERED, MISSING = 0, 1, 2
 """What came of a case the flagship settled: no usable answer, an answer, no recorded row."""
 
-# 256 buckets an octave from 2**-14 s (61 microseconds) to 2**17 s (36 hours): each at most 0.4% wide.
-_LATENCY_SHIFT: Final = 15
-_LATENCY_FIRST: Final = (127 - 14) << (23 - _LATENCY_SHIFT)
-LATENCY_BINS: Final = (31 << (23 - _LATENCY_SHIFT)) + 1
+# 128 buckets an octave from 2**-12 s (a quarter of a millisecond) to 2**15 s (nine hours): each at most 0.8% wide.
+_LATENCY_SHIFT: Final = 16
+_LATENCY_FIRST: Final = (127 - 12) << (23 - _LATENCY_SHIFT)
+LATENCY_BINS: Final = (27 << (23 - _LATENCY_SHIFT)) + 1
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def sums(
 
 
 def latency_bins(seconds: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Bucket of each latency, by the leading bits of its float32 form; each bucket is at most 0.4% wide.
+    """Bucket of each latency, by the leading bits of its float32 form; each bucket is at most 0.8% wide.
 
     Examples
     --------

@@ -97,6 +97,9 @@ def open(  # noqa: A001  called as goldens.open, like traffic.open; nothing here
     found = traffic.open(folder, columns=columns, tolerate=tolerate, base=base)
     if found.sha256() != described["sha256"]:
         raise DataError([_changed(described, found, name)])
+    whole = not found.bad_rows
+    if whole and (described["cases"] != found.cases or set(map(str, described["models"])) != set(found.models)):
+        raise DataError([_misdescribed(described, found, name)])
     recorded = described.get("recorded") or {}
     return Golden(
         traffic=found,
@@ -109,6 +112,25 @@ def open(  # noqa: A001  called as goldens.open, like traffic.open; nothing here
         cohorts=_cohorts(described),
         sha256=described["sha256"],
     )
+
+
+def promised(folder: str | Path, *, base: Path | None = None) -> dict[str, dict[str, int]]:
+    """Return cases by value by cohort column as a golden describes them, without a look at its data.
+
+    What is judged in its stead, such as a fresh sample of production, is asked for the same cohorts.
+
+    Parameters
+    ----------
+    folder, base
+        As in `open`.
+
+    Raises
+    ------
+    DataError
+        No description, or a broken one.
+    """
+    described, _ = _described(_path(folder, base), str(folder))
+    return _cohorts(described)
 
 
 def describe(
@@ -319,6 +341,14 @@ def _changed(described: Mapping[str, Any], found: Traffic, where: str) -> Proble
     return Problem(
         f"the golden changed: {said} (sha256 {described['sha256'][:12]} before, {found.sha256()[:12]} now)."
         " If that is meant, accept it: pytest --cascade-update",
+        where,
+    )
+
+
+def _misdescribed(described: Mapping[str, Any], found: Traffic, where: str) -> Problem:
+    return Problem(
+        f"the description is not of this data: it says {described['cases']:,} cases of {', '.join(map(str, described['models']))}, "
+        f"and there are {found.cases:,} of {', '.join(found.models)}, under the same sha256. Renew it: pytest --cascade-update",
         where,
     )
 

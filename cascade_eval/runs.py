@@ -128,7 +128,8 @@ def replays(
     kept: dict[str, Replay] = {}
     for cascade in plan.cascades[:-1]:
         columns = replace(shared, rules=plan.rules_of(cascade))
-        context = metrics.Context((), found.confidence, found.coverage, found.audited)
+        problems = evaluation.flattered(cascade, opened.traffic)
+        context = metrics.Context((), found.confidence, found.coverage, found.audited, problems=problems)
         before = plan.baselines.get(cascade.name)
         earlier = None
         if before is not None:
@@ -148,7 +149,8 @@ def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[T
         return golden.traffic, data
     path = found.source.path if traffic_path is None else traffic_path
     base = found.base if traffic_path is None else None
-    return traffic.open(path, columns=columns, tolerate=tolerate, base=base), evaluation.Data(path)
+    described = goldens.promised(found.source.path, base=found.base) if found.source.kind == "goldens" else {}
+    return traffic.open(path, columns=columns, tolerate=tolerate, base=base), evaluation.Data(path, cohorts=described)
 
 
 def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:
@@ -168,15 +170,16 @@ def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:
 def _git_baselines(found: Suite, written: str) -> dict[str, Baseline]:
     past = suite.at(found.name, written.removeprefix("git:"))
     missing = [cascade.name for cascade in found.cascades if cascade.name not in past.cascades]
-    if len(missing) == len(found.cascades):
+    compared = any(budget.metric in evaluation.COMPARED for budget in found.budgets)
+    if missing and (compared or len(missing) == len(found.cascades)):
         near = ", ".join(f"'{name}'" for name in past.cascades)
         raise BaselineError(
-            [
-                Problem(
-                    f"no cascade of this suite existed at {written} (it had {near}); name a cascade of the suite instead",
-                    found.name,
-                )
-            ]
+            Problem(
+                f"the cascade '{name}' did not exist at {written} (it had {near}), so nothing can be said about what "
+                "changed; name a cascade of the suite as the baseline instead",
+                found.name,
+            )
+            for name in missing
         )
     return {
         name: baseline_.Baseline(cascade, "git", written, past.created_at, past.commit)

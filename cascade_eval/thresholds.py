@@ -14,8 +14,9 @@ import numpy as np
 
 from cascade_eval import bounds
 from cascade_eval.cascade import Cascade, leaves
+from cascade_eval.cohorts import Codes
 from cascade_eval.counts import AGREE, DISAGREE, Counts, sums
-from cascade_eval.replay import Columns, Decisions, decide
+from cascade_eval.replay import Columns, always_flagship, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cascade_eval.cascade import Leaf, Tier
-    from cascade_eval.replay import Replay
+    from cascade_eval.replay import Decisions, Replay
 
     Floats = NDArray[np.float64]
 
 EDGES: Final = 1001
 """Most thresholds tried in a streaming evaluation; in memory every distinct value is."""
 
-QUANTITIES: Final = ("escalated", "compared", "disagrees", "cost")
-"""What is counted by bin, once as if settled and once as if escalated."""
+QUANTITIES: Final = ("escalated", "compared", "disagrees", "cost", "unpriced", "started", "flagship")
+"""What is counted by bin, once as if settled and once as if escalated.
+
+Cost and always-flagship's are of cases in which both are known; `unpriced` counts the others. The last two hardly
+depend on a threshold: what they would be anyway is counted with the rest, and by bin only what differs from it.
+"""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,88 @@ def edges(
     return Edges(ascending if surer == "higher" else ascending[::-1], surer, complete)
 
 
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """Cascades that differ in one threshold only: what each does is read off two replays instead of one of each.
+
+    Parameters
+    ----------
+    cascades
+        The cascades.
+    place
+        The leaf whose threshold differs.
+    thresholds
+        Their thresholds.
+    """
+
+    cascades: tuple[Cascade, ...]
+    place: Place
+    thresholds: Edges
+
+    def codes(self, columns: Columns, family: tuple[str, ...], bins: NDArray[np.int64]) -> Codes:
+        """Split the members of a family by how many of the thresholds a case settles at."""
+        plain = columns.codes(family)
+        width = len(self.thresholds.values) + 1
+        members = tuple((*member, str(found)) for member in plain.members for found in range(width))
+        return Codes(family, plain.codes * width + bins, members)
+
+    def first(self, cascade: Cascade) -> int:
+        """Count of thresholds from which on a case settles in this cascade."""
+        threshold = _leaf(cascade, self.place).threshold
+        at = np.flatnonzero(self.thresholds.values == threshold)
+        return int(at[0]) + 1 if len(at) else len(self.thresholds.values) + 1
+
+    def bins(self, columns: Columns) -> NDArray[np.int64]:
+        """How many of the thresholds each case settles at."""
+        return self.thresholds.bins(columns.value(self.place.tier, self.place.number, self.place.leaf))
+
+    def decisions(self, cascade: Cascade, both: tuple[Decisions, Decisions], bins: NDArray[np.int64]) -> Decisions:
+        """Return one cascade's start, settled and served from the two replays; its costs and times are not."""
+        settled, escalated = both
+        settles = bins >= self.first(cascade)
+        return replace(
+            escalated,
+            settled=np.where(settles, settled.settled, escalated.settled),
+            served=np.where(settles, settled.served, escalated.served),
+        )
+
+    def counts(self, cascade: Cascade, settled: Counts, escalated: Counts) -> Counts:
+        """Return one cascade's counts from those of the two replays, split by `codes`."""
+        first = self.first(cascade)
+        members = tuple(dict.fromkeys(member[:-1] for member in (*settled.members, *escalated.members)))
+        place = {member: i for i, member in enumerate(members)}
+
+        def part(counts: Counts, *, settles: bool) -> Counts:
+            wanted = [(int(member[-1]) >= first) == settles for member in counts.members]
+            places = [place[member[:-1]] if take else -1 for member, take in zip(counts.members, wanted, strict=True)]
+            return counts.pool(members, places)
+
+        return part(settled, settles=True) + part(escalated, settles=False)
+
+
+def variants(cascades: Sequence[Cascade]) -> list[Variants]:
+    """Find groups of two or more cascades that differ in one threshold only."""
+    groups: dict[tuple[object, ...], list[tuple[Cascade, Place]]] = {}
+    for cascade in cascades:
+        place = next(places(cascade), None)
+        if place is not None:
+            groups.setdefault((place.name, _without(cascade, place)), []).append((cascade, place))
+    found = []
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        _, place = group[0]
+        named = {each.leaf.threshold for _, each in group if each.leaf.threshold is not None}
+        values = np.array(sorted(value for value in named if not np.isnan(value)))
+        tried = Edges(values if place.leaf.surer == "higher" else values[::-1], place.leaf.surer)
+        found.append(Variants(tuple(cascade for cascade, _ in group), place, tried))
+    return found
+
+
+def _leaf(cascade: Cascade, place: Place) -> Leaf:
+    return list(leaves(cascade.tiers[place.position].gate))[place.number]
+
+
 def count(
     cascade: Cascade,
     decisions: Decisions,
@@ -164,10 +251,13 @@ def count(
     for place in places(cascade):
         if place.name not in tried:
             continue
-        key = ("sweep", place.name, _without(cascade, place), family, id(tried[place.name]), id(rows))
-        if key not in columns.kept:
-            columns.kept[key] = _planes(cascade, decisions, columns, place, tried[place.name], codes.codes, shape, rows)
-        planes = columns.kept[key]
+        # A slice is counted anew: its rows may be gone when another slice's take their address.
+        key = ("sweep", place.name, _without(cascade, place), family, id(tried[place.name]))
+        planes = columns.kept.get(key) if rows is None else None
+        if planes is None:
+            planes = _planes(cascade, decisions, columns, place, tried[place.name], codes.codes, shape, rows)
+        if rows is None:
+            columns.kept[key] = planes
         arrays |= {f"{kind}.{place.name}": table for kind, table in planes.items()}
     return Counts(codes.members, arrays)
 
@@ -208,19 +298,19 @@ def _planes(
     bins = tried.bins(value)
     width = len(tried.values) + 1
     sides = np.zeros((members, width, 2, len(QUANTITIES)))
+    anyway = _anyway(cascade, columns)
     for side, settle in enumerate((True, False)):
         forced = decide(cascade, columns, forced={where: settle})
-        for q, column in enumerate(_quantities(cascade, forced, columns)):
-            some = inside & (column != 0)
+        for q, (column, fixed) in enumerate(zip(_quantities(cascade, forced, columns), anyway, strict=True)):
+            different = column if fixed is None else column - fixed
+            some = inside & (different != 0)
             if some.any():
-                sides[:, :, side, q] = sums(codes[some], bins[some], (members, width), column[some])
-    rest = np.stack(
-        [
-            np.bincount(codes[outside], weights=column[outside], minlength=members)
-            for column in _quantities(cascade, decisions, columns)
-        ],
-        axis=1,
-    )
+                sides[:, :, side, q] = sums(codes[some], bins[some], (members, width), different[some])
+    rest = np.zeros((members, len(QUANTITIES)))
+    for q, (column, fixed) in enumerate(zip(_quantities(cascade, decisions, columns), anyway, strict=True)):
+        rest[:, q] = np.bincount(codes[outside], weights=column[outside], minlength=members)
+        if fixed is not None:
+            rest[:, q] += np.bincount(codes[inside], weights=fixed[inside], minlength=members)
     return {
         "sweep": sides,
         "rest": rest,
@@ -233,11 +323,16 @@ def _quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> lis
     last = len(cascade.tiers) - 1
     kept = (decisions.settled >= 0) & (decisions.settled < last)
     compared = kept & ((decisions.served == AGREE) | (decisions.served == DISAGREE))
+    flagship, flagship_known, _ = always_flagship(columns, cascade, decisions)
+    resolved, paired = decisions.settled >= 0, decisions.cost_known & flagship_known
     found = [
         (decisions.settled == last) & (decisions.start < last),
         compared,
         compared & (decisions.served == DISAGREE),
-        np.where(decisions.cost_known, decisions.cost, 0),
+        np.where(paired, decisions.cost, 0),
+        resolved & ~paired,
+        resolved & (decisions.start < last),
+        np.where(resolved & paired, flagship, 0),
     ]
     weight = columns.weights()
     chance = columns.batch.numbers(None, "audit_probability") if columns.batch.has(None, "audit_probability") else None
@@ -246,6 +341,14 @@ def _quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> lis
         grown = np.nan_to_num(1.0 / chance, nan=0.0)
         columns_[1], columns_[2] = columns_[1] * grown, columns_[2] * grown
     return columns_
+
+
+def _anyway(cascade: Cascade, columns: Columns) -> list[Floats | None]:
+    """Weighted quantities of a case that reads the leaf as they are at nearly every threshold; None where they differ."""
+    charge = columns.charge(cascade.flagship.model)
+    weight = columns.weights()
+    started = np.ones(columns.batch.cases) if weight is None else weight
+    return [None] * 5 + [started, np.where(charge.known, charge.nano, 0) * started]
 
 
 def _reliability(
@@ -285,7 +388,7 @@ class Sweep:
     disagreement, low, high
         Of the unescalated cases whose comparison is known, with one-sided bounds; NaN where there is none.
     cost
-        Ratio to always-flagship; NaN where unknown.
+        Ratio to always-flagship; NaN where it is unknown for more than 1% of the cases.
     kept
         Unescalated cases with a known comparison.
     complete
@@ -323,28 +426,18 @@ def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence:
     above = np.cumsum(settled[::-1], axis=0)[::-1][1:]
     below = np.cumsum(escalated, axis=0)[:-1]
     total = above + below + counts[f"rest.{place.name}"][member]
-    up, compared, wrong, cost = total.T
-    below_flagship = _below_flagship(counts, member)
+    up, compared, wrong, cost, unpriced, started, flagship = total.T
     with np.errstate(invalid="ignore", divide="ignore"):
         disagreement = np.where(compared > 0, wrong / compared, np.nan)
-        flagship = float(counts["ratio.flagship"][member].sum()) if "ratio.flagship" in counts else 0.0
-        ratio = cost / flagship if flagship > 0 else np.full(len(cost), np.nan)
-        escalation = up / below_flagship if below_flagship else np.full(len(up), np.nan)
+        # Cases of unknown cost are not like the others: with more than 1% of them the ratio is unknown.
+        ratio = np.where((flagship > 0) & (unpriced <= 0.01 * started), cost / flagship, np.nan)
+        escalation = np.where(started > 0, up / started, np.nan)
     if confidence is None or "states.w" in counts or "states.v" in counts or "states" in counts.clusters:
         # The effective size of a weighted or clustered sample is not counted by bin: no bounds rather than wrong ones.
         low = high = np.full(len(wrong), np.nan)
     else:
         low, high = bounds.rate(wrong, compared, confidence=confidence)
     return Sweep(place.tier.name, tried.values, escalation, disagreement, low, high, ratio, compared, tried.complete)
-
-
-def _below_flagship(counts: Counts, member: int) -> float:
-    from cascade_eval.counts import states
-
-    table = counts["states.w"] if "states.w" in counts else counts["states"]
-    tiers = next(n for n in range(1, 64) if states(n).size == table.shape[1])
-    start = states(tiers).digits[0]
-    return float(table[member][: states(tiers).regular][start < tiers - 1].sum())
 
 
 def sweep(replay: Replay, tier: str | None = None) -> Sweep:

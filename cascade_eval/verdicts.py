@@ -120,6 +120,9 @@ class Estimate:
     def __ge__(self, other: float) -> Verdict:
         return self._compare(other, None)
 
+    def __bool__(self) -> bool:
+        raise TypeError(f"an estimate is neither true nor false; compare it: {self.metric} <= 0.05")
+
     def __float__(self) -> float:
         return math.nan if self.value is None else self.value
 
@@ -361,15 +364,22 @@ def _p_values(estimate: Estimate, bound: budgets.Bound) -> tuple[float, float] |
     if estimate.blocked or estimate.basis is None or estimate.value is None:
         return None
     basis = estimate.basis
-    if bound.low is None:
-        assert bound.high is not None
-        return basis.below(bound.high), basis.above(bound.high, strict=True)
-    if bound.high is None:
-        return basis.above(bound.low), basis.below(bound.low, strict=True)
-    return (
-        max(basis.above(bound.low), basis.below(bound.high)),
-        min(1.0, 2 * min(basis.below(bound.low, strict=True), basis.above(bound.high, strict=True))),
-    )
+    limits = _limits(bound)
+    if not limits:
+        return 0.0, 1.0
+    proven = [basis.above(end) if at == "least" else basis.below(end) for end, at in limits]
+    refuted = [basis.below(end, strict=True) if at == "least" else basis.above(end, strict=True) for end, at in limits]
+    return max(proven), min(1.0, len(limits) * min(refuted))
+
+
+def _limits(bound: budgets.Bound) -> list[tuple[float, Literal["least", "most"]]]:
+    """Return the ends a number can lie beyond: "0% to 5%" promises what "at most 5%" does."""
+    found: list[tuple[float, Literal["least", "most"]]] = []
+    if bound.low is not None and not replace(bound, high=None).cannot_fail:
+        found.append((bound.low, "least"))
+    if bound.high is not None and not replace(bound, low=None).cannot_fail:
+        found.append((bound.high, "most"))
+    return found
 
 
 def _verdict(
@@ -391,12 +401,12 @@ def _verdict(
         p_pass=p_pass,
         p_fail=p_fail,
         p_holm=adjusted,
-        smallest_excess=_smallest_excess(estimate, bound, alpha),
+        smallest_excess=_smallest_excess(estimate, bound, alpha / max(family, 1)),
     )
     if p_pass <= alpha or bound.cannot_fail:
         return replace(verdict, outcome="pass", reason=_held(estimate, bound))
     if adjusted is not None and adjusted <= alpha:
-        return replace(verdict, outcome="fail", reason=_broken(estimate, bound))
+        return replace(verdict, outcome="fail", reason=f"{_with_bounds(estimate, bound)}: {bound} is refuted.")
     more = _cases_to_decide(estimate, bound, alpha=alpha, family=family)
     return replace(
         verdict, cases_to_decide=more, reason=_undecided(estimate, bound, p_fail <= alpha, more, family=family)
@@ -410,10 +420,6 @@ def _held(estimate: Estimate, bound: budgets.Bound) -> str:
     if isinstance(estimate.basis, Fact):
         return f"{budgets.show_against(estimate.value, bound)} is within {bound}."
     return f"{_with_bounds(estimate, bound)}: {bound} is proven."
-
-
-def _broken(estimate: Estimate, bound: budgets.Bound) -> str:
-    return f"{_with_bounds(estimate, bound)}: {bound} is refuted."
 
 
 def _undecided(estimate: Estimate, bound: budgets.Bound, over: bool, more: int | None, *, family: int) -> str:  # noqa: FBT001  one caller, one reading
@@ -437,52 +443,56 @@ def _with_bounds(estimate: Estimate, bound: budgets.Bound) -> str:
 
 def _smallest_excess(estimate: Estimate, bound: budgets.Bound, alpha: float) -> float | None:
     """Smallest true rate beyond the budget this much data would have noticed; for rates only."""
-    if not isinstance(estimate.basis, Binomial):
+    limits = _limits(bound)
+    if not isinstance(estimate.basis, Binomial) or not limits:
         return None
-    nobs = round(estimate.basis.low[1])
-    if bound.high is not None and 0 < bound.high < 1:
-        return _number(bounds.smallest_excess(nobs, bound.high, alpha=alpha, power=POWER))
-    if bound.low is not None and 0 < bound.low < 1:
-        excess = _number(bounds.smallest_excess(nobs, 1 - bound.low, alpha=alpha, power=POWER))
-        return None if excess is None else 1 - excess
-    return None
+    end, at = limits[-1]
+    if not 0 < end < 1:
+        return None
+    end, nobs = end if at == "most" else 1 - end, estimate.basis.low[1]
+    excess = bounds.smallest_excess(nobs, end, alpha=alpha / len(limits), power=POWER)
+    return excess if excess is None or at == "most" else 1 - excess
 
 
 def _cases_to_decide(estimate: Estimate, bound: budgets.Bound, *, alpha: float, family: int) -> int | None:
     """How many more cases would decide, if the truth is what was observed."""
-    value = estimate.value
-    assert value is not None
-    needed = [] if bound.low is None else [_needed(estimate, value, bound.low, "least", alpha, family)]
-    needed += [] if bound.high is None else [_needed(estimate, value, bound.high, "most", alpha, family)]
-    if not needed or any(n is None for n in needed):
-        return None
-    more = max(n for n in needed if n is not None)
-    return more if more <= 100_000 else None
+    limits = _limits(bound)
+    # A range fails on either side, each at half of alpha.
+    tests = max(family, 1) * len(limits)
+    needed = [_needed(estimate, end, at, alpha, tests) for end, at in limits]
+    more = max((n for n in needed if n is not None), default=None)
+    return more if more is not None and None not in needed and more <= 100_000 else None
 
 
-def _needed(
-    estimate: Estimate, value: float, limit: float, at: Literal["most", "least"], alpha: float, family: int
-) -> int | None:
-    if isinstance(estimate.basis, Binomial) and estimate.nobs:
-        effective = estimate.basis.high[1]
-        enough = bounds.cases_to_decide(value, limit, alpha=alpha, power=POWER, family=max(family, 1), at=at)
-        # A weighted or clustered case is worth less than one case; more of the same kind will be, too.
-        return None if enough is None else max(0, math.ceil(enough * estimate.nobs / effective) - estimate.nobs)
+def _needed(estimate: Estimate, limit: float, at: Literal["least", "most"], alpha: float, tests: int) -> int | None:
     if estimate.basis is None or not estimate.nobs:
         return None
+    if isinstance(estimate.basis, Binomial):
+        return _needed_of_rate(estimate, estimate.basis, limit, at, alpha, tests)
     from scipy.special import ndtri
 
     p = min(estimate.basis.below(limit), estimate.basis.above(limit))
     observed = abs(float(ndtri(min(max(p, 1e-300), 0.5))))
-    wanted = abs(float(ndtri(alpha / max(family, 1)))) + abs(float(ndtri(1 - POWER)))
+    wanted = abs(float(ndtri(alpha / tests))) + abs(float(ndtri(1 - POWER)))
     if observed == 0:
         return None
     factor = (wanted / observed) ** 2
     return max(1, math.ceil(estimate.nobs * (factor - 1))) if factor < 1e6 else None
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else float(value)
+def _needed_of_rate(
+    estimate: Estimate, basis: Binomial, limit: float, at: Literal["least", "most"], alpha: float, tests: int
+) -> int | None:
+    value, nobs = float(estimate), estimate.nobs or 0
+    within = value <= limit if at == "most" else value >= limit
+    # Unknown comparisons count against whichever claim is to be proven.
+    count, size = basis.high if within == (at == "most") else basis.low
+    rate = min(count / size, 1.0)
+    if within != (rate <= limit if at == "most" else rate >= limit):
+        return None
+    enough = bounds.cases_to_decide(rate, limit, alpha=alpha, power=POWER, family=tests, at=at)
+    # A weighted or clustered case is worth less than one case; more of the same kind will be, too.
+    return None if enough is None else max(1, math.ceil(enough * nobs / size) - nobs)
 
 
 def _finite(value: float | None) -> float | None:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 def latency(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Estimate a quantile of the seconds a case took."""
     share = {"latency p50": 0.5, "latency p95": 0.05, "latency p99": 0.01}[name]
+    from scipy.stats import binom
+
     reasons = path_reasons(counts, context)
+    nobs = counts["latency.known"].sum(axis=1)
+    # Ranks of the order statistics between which the quantile lies.
+    first = binom.ppf(1 - context.confidence, nobs, 1 - share)
+    last = binom.ppf(context.confidence, nobs, 1 - share) + 1
     out = []
     for i, reason in enumerate(reasons):
         known, unknown = counts["latency.known"][i].tolist()
@@ -34,36 +40,37 @@ def latency(name: str, counts: Counts, context: Context) -> list[Estimate]:
             out.append(blank(name, "seconds", reason or "no latency was recorded"))
             continue
         slower = dict(zip(context.limits, counts["slower"][i].tolist(), strict=True))
-        out.append(_quantile(name, counts["latency"][i], known, share, slower, context))
+        out.append(_quantile(name, counts["latency"][i], (known, unknown), share, slower, (first[i], last[i])))
     return out
 
 
 def _quantile(
     name: str,
     bins: NDArray[np.int64],
-    known: int,
+    cases: tuple[int, int],
     share: float,
     slower: Mapping[float, int],
-    context: Context,
+    ranks: tuple[float, float],
 ) -> Estimate:
-    """Read a quantile and its order-statistic bounds off the histogram; test it by exact counts at the budget."""
-    from scipy.stats import binom
+    """Read a quantile and its order-statistic bounds off the histogram; test it by exact counts at the budget.
 
+    Cases with an unknown latency may be the slowest and may be the fastest ones: they widen both sides.
+    """
+    known, unknown = cases
     low_edge, high_edge = latency_edges()
     above = np.concatenate([np.cumsum(bins[::-1])[::-1], [0]])
     middle = np.sqrt(np.maximum(low_edge, 1e-9) * high_edge)
-    ranks = np.cumsum(bins)
+    cumulated = np.cumsum(bins)
 
     def at(rank: float) -> float:
-        return float(middle[min(int(np.searchsorted(ranks, rank)), len(bins) - 1)])
+        return float(middle[min(int(np.searchsorted(cumulated, rank)), len(bins) - 1)])
 
     def count(limit: float) -> float:
         if limit in slower:
             return slower[limit]
         return float(above[int(np.searchsorted(low_edge, limit, side="right"))])
 
-    below = binom.ppf(1 - context.confidence, known, 1 - share)
-    over = binom.ppf(context.confidence, known, 1 - share) + 1
+    below, over = ranks[0] - unknown, ranks[1]
     return Estimate(
         name,
         at((1 - share) * known),
@@ -71,7 +78,7 @@ def _quantile(
         at(over) if over <= known else np.inf,
         None,
         known,
-        "histogram of 0.4% buckets, counted exactly at the budget",
+        "histogram of 0.8% buckets, counted exactly at the budget",
         "seconds",
-        basis=Slower(count, known, share),
+        basis=Slower(count, known, share, unknown),
     )

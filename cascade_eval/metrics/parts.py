@@ -10,7 +10,7 @@ import numpy as np
 
 from cascade_eval import bounds
 from cascade_eval.basis import Binomial, Fact
-from cascade_eval.counts import States, states
+from cascade_eval.counts import UNSAMPLED, States, states
 from cascade_eval.metrics.nouns import blank
 from cascade_eval.verdicts import Estimate
 
@@ -142,8 +142,11 @@ def short(known: int, total: int, floor: float) -> bool:
     return known < Fraction(repr(floor)) * total
 
 
-def path_reasons(counts: Counts, context: Context) -> list[str | None]:
-    """Say why nothing that depends on paths was measured, by member; None where it was."""
+def path_reasons(counts: Counts, context: Context, *, gates: bool = True) -> list[str | None]:
+    """Say why nothing that depends on paths was measured, by member; None where it was.
+
+    With `gates`, cases that never came to a gate are no measurement of it.
+    """
     layout = states(len(context.tiers))
     raw = counts["states"]
     resolved, unresolved = raw[:, : layout.regular].sum(axis=1), raw[:, layout.unresolved]
@@ -158,8 +161,19 @@ def path_reasons(counts: Counts, context: Context) -> list[str | None]:
                 "rows of a cheaper tier or a signal column are missing"
             )
         else:
-            reasons.append(_signal_reason(counts, context, i))
+            reasons.append(_signal_reason(counts, context, i) or (unread(counts, context, i) if gates else None))
     return reasons
+
+
+def unread(counts: Counts, context: Context, i: int) -> str | None:
+    """Say so where every call of the cheaper tiers failed, and no gate had anything to read."""
+    if "signals" not in counts or not context.leaves or counts["signals"][i][:, 0].any():
+        return None
+    layout, (start, *_) = layout_of(context)
+    called = int(counts["states"][i] @ layout.mask(start < len(context.tiers) - 1))
+    if not called:
+        return None
+    return f"no gate had anything to read: in all {called:,} cases the calls of cheaper tiers timed out, failed or were refused"
 
 
 def _signal_reason(counts: Counts, context: Context, i: int) -> str | None:
@@ -169,6 +183,36 @@ def _signal_reason(counts: Counts, context: Context, i: int) -> str | None:
         if evaluated and missing == evaluated:
             return f"no signal: {leaf} is null in all {evaluated:,} cases its gate read"
     return None
+
+
+def audit_balance(counts: Counts, i: int, context: Context) -> tuple[float, float, float]:
+    """Weigh the cases an audit drew against the unescalated cases there are.
+
+    The weights of what was drawn add up to the number of unescalated cases, give or take what chance does (Horvitz and
+    Thompson, Journal of the American Statistical Association 47, 1952).
+
+    Returns
+    -------
+    stands, there, chance
+        What the drawn cases stand for, what there is, and five standard deviations of the difference.
+    """
+    layout, (_, settled, served, *_) = layout_of(context)
+    kept = settled < len(context.tiers) - 1
+    drawn = layout.mask(kept & (served != UNSAMPLED))
+    weight = counts["states.w" if "states.w" in counts else "states"][i]
+    squares = counts["states.w2" if "states.w2" in counts else "states"][i]
+    there, stands = float(weight @ layout.mask(kept)), float(counts["states.v"][i] @ drawn)
+    extra = max(float(counts["states.v2"][i] @ drawn) - float(squares @ drawn), 0.0)
+    spread = there * extra / stands if stands else 0.0
+    return stands, there, 5 * spread**0.5 + 1e-6 * there
+
+
+def audit_words(stands: float, there: float) -> str:
+    """Say that an audit does not add up."""
+    return (
+        f"the audit does not add up: by audit_probability the cases it drew stand for {stands:,.0f} unescalated cases, and "
+        f"there are {there:,.0f}"
+    )
 
 
 def facts(name: str, count: NDArray[Any], nobs: NDArray[Any]) -> list[Estimate]:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascade_eval.counts import ANSWERED, DISAGREE, UNANSWERED, UNKNOWN, UNSAMPLED, states
-from cascade_eval.metrics.parts import facts, layout_of, path_reasons, sample, short, to_estimates
+from cascade_eval.metrics.parts import (
+    audit_balance,
+    audit_words,
+    facts,
+    layout_of,
+    path_reasons,
+    sample,
+    short,
+    to_estimates,
+    unread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +64,7 @@ def disagreement(name: str, counts: Counts, context: Context) -> list[Estimate]:
         if reason is not None:
             continue
         seen, total = int(known.nobs[i]), int(worst[0].nobs[i])
+        left_out = _left_out(counts, i, context) if context.audit and total else None
         if unescalated[i] == 0:
             reasons[i] = (
                 "the gates escalated every case, so there is no unescalated answer to compare"
@@ -65,11 +76,24 @@ def disagreement(name: str, counts: Counts, context: Context) -> list[Estimate]:
                 f"audited is {seen:,} of {total or int(unescalated[i]):,} unescalated cases with a known comparison, "
                 f"below {context.audited:.0%}: the flagship's answer is missing or failed"
             )
+        elif left_out is not None:
+            reasons[i] = left_out
     return to_estimates(name, context, known, worst=worst, reasons=reasons)
 
 
-def share(selected: Callable[..., Mask], among: Callable[..., Mask]) -> Compute:
-    """Make a plain rate over states from two choices of states, given (start, settled, served, failed, again, last)."""
+def _left_out(counts: Counts, i: int, context: Context) -> str | None:
+    """Say so where an audit's drawn cases stand for far fewer unescalated cases than there are."""
+    stands, there, chance = audit_balance(counts, i, context)
+    if there - stands <= chance:
+        return None
+    return f"{audit_words(stands, there)}, so some had no chance to be drawn"
+
+
+def share(selected: Callable[..., Mask], among: Callable[..., Mask], *, gates: bool = False) -> Compute:
+    """Make a plain rate over states from two choices of states, given (start, settled, served, failed, again, last).
+
+    With `gates`, none of them is no finding where every call of the cheaper tiers failed.
+    """
 
     def compute(name: str, counts: Counts, context: Context) -> list[Estimate]:
         layout, digits = layout_of(context)
@@ -77,7 +101,13 @@ def share(selected: Callable[..., Mask], among: Callable[..., Mask]) -> Compute:
         denominator = np.broadcast_to(among(*digits, last), digits[0].shape)
         numerator = denominator & selected(*digits, last)
         parts = sample(counts, "states", layout.mask(numerator), layout.mask(denominator))
-        return to_estimates(name, context, parts, reasons=path_reasons(counts, context))
+        reasons = path_reasons(counts, context, gates=False)
+        if gates:
+            # Where some call failed this way that is a finding; where none did, and all failed, it is none.
+            reasons = [
+                reason or (None if parts.count[i] else unread(counts, context, i)) for i, reason in enumerate(reasons)
+            ]
+        return to_estimates(name, context, parts, reasons=reasons)
 
     return compute
 
@@ -108,6 +138,6 @@ def _at_flagship(start: Any, settled: Any, served: Any, failed: Any, again: Any,
 
 
 unanswered = share(lambda _s, settled, served, _f, _a, last: (settled == last) & (served == UNANSWERED), _at_flagship)
-timeouts = share(lambda _s, _t, _v, failed, _a, _l: (failed & 1) > 0, _resolved)
-refusals = share(lambda _s, _t, _v, failed, _a, _l: (failed & 2) > 0, _resolved)
+timeouts = share(lambda _s, _t, _v, failed, _a, _l: (failed & 1) > 0, _resolved, gates=True)
+refusals = share(lambda _s, _t, _v, failed, _a, _l: (failed & 2) > 0, _resolved, gates=True)
 regeneration = share(lambda *digits: digits[4] == 2, lambda *digits: digits[4] > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from cascade_eval import bounds
 from cascade_eval.basis import Ratio
+from cascade_eval.counts import GROUPS
 from cascade_eval.metrics.nouns import blank
-from cascade_eval.metrics.parts import Effective, Sample, path_reasons, short, to_estimates
+from cascade_eval.metrics.parts import Effective, Sample, audit_balance, audit_words, path_reasons, short, to_estimates
 from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
@@ -45,13 +47,19 @@ def cost(name: str, counts: Counts, context: Context) -> list[Estimate]:
 
 
 def _money(counts: Counts, i: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Cascade's and always-flagship's cost by hash group, flagship calls that were not recorded estimated."""
+    """Cascade's and always-flagship's cost by hash group, flagship calls that were not recorded estimated.
+
+    Such a call costs its input and the mean output of the cohort's recorded ones; where tokens have no price, or were
+    not recorded, the mean recorded call.
+    """
     x, y = counts["ratio.cost"][i], counts["ratio.flagship"][i]
     if "missing.cases" not in counts:
         return x, y
-    total, calls = counts["missing.answered"][i].tolist()
-    each = total / calls if calls else 0.0
-    guess = counts["missing.asked"][i] + np.rint(counts["missing.cases"][i] * each)
+    output, outputs, whole, calls, inputs = counts["missing.answered"][i].tolist()
+    if outputs and inputs:
+        guess = counts["missing.asked"][i] + np.rint(counts["missing.cases"][i] * (output / outputs))
+    else:
+        guess = np.rint(counts["missing.cases"][i] * (whole / calls if calls else 0.0))
     return x + counts["missing.cost"][i], y + guess.astype(y.dtype)
 
 
@@ -70,7 +78,15 @@ def cost_reason(counts: Counts, context: Context, i: int, *, per_request: bool) 
         return f"cost is known for {known:,} of {cases:,} cases, below {context.coverage:.0%}"
     if not per_request and paired == 0:
         return "no call of the flagship has a known cost to compare with"
-    return None
+    return None if per_request or not context.audit else _unbalanced(counts, context, i)
+
+
+def _unbalanced(counts: Counts, context: Context, i: int) -> str | None:
+    """Say so where drawn cases stand for more or fewer than there are: their flagship's cost would, too."""
+    stands, there, chance = audit_balance(counts, i, context)
+    if abs(stands - there) <= chance:
+        return None
+    return f"{audit_words(stands, there)}: what always asking the flagship would have cost is not known"
 
 
 def _flattered(estimate: Estimate, context: Context) -> Estimate:
@@ -103,8 +119,8 @@ def ratio(
     if total_y <= 0:
         return blank(name, unit, "the sum it is divided by is zero", nobs=nobs)
     moments = (len(x), total_x, total_y, (x * x).sum(), (x * y).sum(), (y * y).sum())
-    low, high = (float(bound) for bound in bounds.fieller(*moments, confidence=context.confidence))
     value = float(total_x / total_y)
+    low, high = _bounds(moments, value, cases := _independent(len(x), nobs), context.confidence, relative=scale != 1.0)
     if complement:
         value, low, high = 1 - value, 1 - high, 1 - low
     unbounded = not (np.isfinite(low) and np.isfinite(high))
@@ -120,13 +136,31 @@ def ratio(
         estimated,
         reason="too few cases: the bounds are unbounded" if unbounded else None,
         blocked=unbounded,
-        basis=Ratio(moments, complement, scale),
+        basis=Ratio(moments, complement, scale, cases),
     )
+
+
+def _independent(groups: int, nobs: int) -> float:
+    """How many independent cases filled so many hash groups (linear counting); at most all of them."""
+    if groups >= GROUPS:
+        return float(nobs)
+    return min(float(nobs), -GROUPS * math.log1p(-groups / GROUPS))
+
+
+def _bounds(
+    moments: tuple[Any, ...], value: float, cases: float, confidence: float, *, relative: bool
+) -> tuple[float, float]:
+    """Fieller's bounds, never narrower than what so few cases may have missed."""
+    low, high = (float(bound) for bound in bounds.fieller(*moments, confidence=confidence))
+    most = (1.0 - confidence) ** (1.0 / cases)
+    if relative:
+        return min(low, value * most), max(high, value / most)
+    return min(low, value - (1.0 - most)), max(high, value + (1.0 - most))
 
 
 def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Mean quality of the served answers: exact where every answer is right or wrong, by t where it is graded."""
-    if "quality" not in counts:
+    if not _graded(counts):
         return [blank(name, "rate", "no answer has a score and no case an expected answer") for _ in counts.members]
     reasons = path_reasons(counts, context)
     table = counts["quality"]
@@ -147,9 +181,14 @@ def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
     return out
 
 
+def _graded(counts: Counts) -> bool:
+    """Whether anything was graded at all; an unanswered case alone, worth nothing, measures nothing."""
+    return "quality.recorded" in counts and bool(counts["quality.recorded"].any())
+
+
 def retention(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Quality of the served answers over the flagship's, on cases where both are known."""
-    if "retained.cascade" not in counts:
+    if not _graded(counts):
         return [blank(name, "ratio", "no answer has a score and no case an expected answer") for _ in counts.members]
     return [
         blank(name, "ratio", reason)

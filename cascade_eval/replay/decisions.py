@@ -8,6 +8,7 @@ settled by it. A missing row of a cheaper tier or a missing signal column leaves
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from cascade_eval.counts import AGREE, ANSWERED, DISAGREE, MISSING, UNANSWERED, 
 from cascade_eval.traffic import ABSENT, OK, REFUSED, TIMEOUT, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -208,8 +209,7 @@ class _Walk:
             if not _readable(self.columns.batch, leaf, tier.model):
                 return unreadable, answered
         assert tier.gate is not None
-        numbering = {id(leaf): i for i, leaf in enumerate(leaves(tier.gate))}
-        return self._ask(tier.gate, position, tier, answered, numbering), unreadable
+        return self._ask(tier.gate, position, tier, answered, itertools.count()), unreadable
 
     def _read(self, position: int, number: int, tier: Tier, leaf: Leaf, asked: Mask) -> None:
         """Note that a leaf is evaluated, and pay for what that takes."""
@@ -221,21 +221,21 @@ class _Walk:
                 self._call(call.model, asked, self.ready + self.columns.latency(call.model))
                 self._wait(call.model, asked)
 
-    def _ask(self, gate: Gate, position: int, tier: Tier, asked: Mask, numbering: Mapping[int, int]) -> Mask:
+    def _ask(self, gate: Gate, position: int, tier: Tier, asked: Mask, numbers: Iterator[int]) -> Mask:
         """Evaluate a gate in written order on the cases that ask it; return where it settles."""
         if isinstance(gate, Leaf):
-            number = numbering[id(gate)]
+            number = next(numbers)
             self._read(position, number, tier, gate, asked)
             if (position, number) in self.forced:
                 return asked if self.forced[position, number] else np.zeros_like(asked)
             return asked & settles(gate, self.columns.value(tier, number, gate))
         if isinstance(gate, All):
             for child in gate.gates:
-                asked = self._ask(child, position, tier, asked, numbering)
+                asked = self._ask(child, position, tier, asked, numbers)
             return asked
         settled = np.zeros_like(asked)
         for child in gate.gates:
-            settled |= self._ask(child, position, tier, asked & ~settled, numbering)
+            settled |= self._ask(child, position, tier, asked & ~settled, numbers)
         return settled
 
     def pay(self, model: str, kind: str, who: Mask) -> Mask:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from cascade_eval import costs
 from cascade_eval.cascade import leaves
@@ -28,15 +27,18 @@ from cascade_eval.counts import (
     states,
     sums,
 )
+from cascade_eval.prices import rates
 from cascade_eval.replay.decisions import UNRESOLVED, Decisions
 from cascade_eval.traffic import OK, Field
+from cascade_eval.traffic.batch import array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from cascade_eval.cascade import Cascade
+    from cascade_eval.cascade import Cascade, Tier
+    from cascade_eval.cohorts import Codes
     from cascade_eval.replay.columns import Columns
 
     Mask = NDArray[np.bool_]
@@ -88,6 +90,7 @@ def tally(
     rows: Mask | None = None,
     baseline: tuple[Cascade, Decisions] | None = None,
     limits: Sequence[float] = (),
+    codes: Codes | None = None,
 ) -> Counts:
     """Count a cascade's decisions by cohort.
 
@@ -107,6 +110,8 @@ def tally(
         The baseline and what it made of the same cases, for flips and drift.
     limits
         Latency budgets in seconds, to be counted exactly.
+    codes
+        Members to count by instead of the family's own.
 
     Returns
     -------
@@ -115,7 +120,7 @@ def tally(
         ``quality``, ``retained`` and ``pairs``; sums by hash group under ``ratio.*``, ``request.*``, ``quality.*`` and
         ``retained.*``.
     """
-    codes = columns.codes(family)
+    codes = columns.codes(family) if codes is None else codes
     chosen = codes.codes if rows is None else codes.codes[rows]
     t = Tallied(columns, rows, chosen, len(codes.members))
     arrays: dict[str, NDArray[Any]] = {}
@@ -128,6 +133,22 @@ def tally(
     _count_quality(t, cascade, decisions, decided, arrays)
     if baseline is not None:
         _count_pairs(t, cascade, decisions, baseline, arrays, clusters)
+    return Counts(codes.members, arrays, clusters)
+
+
+def pairs(
+    cascade: Cascade,
+    decisions: Decisions,
+    columns: Columns,
+    family: tuple[str, ...],
+    baseline: tuple[Cascade, Decisions],
+) -> Counts:
+    """Count only how baseline and candidate served the same cases; parameters as for `tally`."""
+    codes = columns.codes(family)
+    t = Tallied(columns, None, codes.codes, len(codes.members))
+    arrays: dict[str, NDArray[Any]] = {}
+    clusters: dict[str, Clusters] = {}
+    _count_pairs(t, cascade, decisions, baseline, arrays, clusters)
     return Counts(codes.members, arrays, clusters)
 
 
@@ -257,42 +278,53 @@ def _count_missing(
     cost: NDArray[np.int64],
     arrays: dict[str, NDArray[Any]],
 ) -> None:
-    """Sum what an estimate of unrecorded flagship calls needs: their input, and what known calls' output cost."""
-    if not missing.any():
-        return
-    asked, answered, answered_known = _flagship_parts(t.columns, cascade)
-    arrays["missing.cost"] = _grouped(t, group, missing, cost)
-    arrays["missing.cases"] = _grouped(t, group, missing, None)
-    arrays["missing.asked"] = _grouped(t, group, missing, t.of(asked).astype(np.int64))
-    known = t.of(answered_known).astype(np.bool_)
-    total = np.rint(np.bincount(t.codes[known], weights=t.of(answered)[known], minlength=t.size)).astype(np.int64)
-    arrays["missing.answered"] = np.stack([total, np.bincount(t.codes[known], minlength=t.size)], axis=1)
+    """Sum what an estimate of unrecorded flagship calls needs: their input, and what known calls cost.
 
-
-def _flagship_parts(columns: Columns, cascade: Cascade) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
-    """Nano-dollars the flagship's input would cost, those its recorded output did, and where the latter is known.
-
-    Without a price for its tokens the whole recorded call stands for its output, and the input is zero.
+    Table ``missing.answered`` holds by member what the output of recorded flagship calls costs and of how many it is
+    known, the same of whole calls, and in how many cases the cost of the input is known. It is counted whether or not
+    a call is missing here: another batch may need it.
     """
-    batch, flagship = columns.batch, cascade.flagship.model
-    asked = _repriced(columns, flagship, cascade.tiers[0].model, "input_tokens")
-    answered = _repriced(columns, flagship, flagship, "output_tokens")
-    if asked.known.any() and answered.known.any():
-        return asked.nano, answered.nano, answered.known
-    charge = columns.charge(flagship)
-    return np.zeros(batch.cases, dtype=np.int64), charge.nano, charge.known
+    asked, answered = _flagship_parts(t.columns, cascade)
+    whole = t.columns.charge(cascade.flagship.model)
+    known = t.of(asked.known).astype(np.bool_)
+    columns = [*_known_sum(t, answered), *_known_sum(t, whole), np.bincount(t.codes[known], minlength=t.size)]
+    arrays["missing.answered"] = np.stack(columns, axis=1)
+    if missing.any():
+        arrays["missing.cost"] = _grouped(t, group, missing, cost)
+        arrays["missing.cases"] = _grouped(t, group, missing, None)
+        arrays["missing.asked"] = _grouped(t, group, missing, t.of(asked.nano).astype(np.int64))
+
+
+def _known_sum(t: Tallied, charge: costs.Charge) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sum the calls of known cost by member, and count them."""
+    known = t.of(charge.known).astype(np.bool_)
+    total = np.bincount(t.codes[known], weights=t.of(charge.nano)[known], minlength=t.size)
+    return np.rint(total).astype(np.int64), np.bincount(t.codes[known], minlength=t.size)
+
+
+def _flagship_parts(columns: Columns, cascade: Cascade) -> tuple[costs.Charge, costs.Charge]:
+    """Charge what the flagship's input would cost, by the first tier's tokens, and what its recorded output did."""
+    first, flagship = cascade.tiers[0].model, cascade.flagship.model
+    key = ("flagship parts", first, flagship)
+    if key not in columns.kept:
+        asked = _repriced(columns, flagship, first, "input_tokens")
+        columns.kept[key] = asked, _repriced(columns, flagship, flagship, "output_tokens")
+    found: tuple[costs.Charge, costs.Charge] = columns.kept[key]
+    return found
 
 
 def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
     """Charge one model's recorded tokens at the flagship's price, and nothing else."""
     batch = columns.batch
-    zero = pa.array(np.zeros(batch.cases, dtype=np.int64))
-    moved = {Field(flagship, "status"): pa.array(np.zeros(batch.cases, dtype=np.int8))}
+    if not batch.has(model, name) or not rates(flagship, columns.rules.prices):
+        nothing = np.zeros(batch.cases, dtype=np.int64)
+        return costs.Charge(nothing, nothing != 0, np.full(batch.cases, -1, dtype=np.int16), ())
+    zero = array(np.zeros(batch.cases, dtype=np.int64))
+    moved = {Field(flagship, "status"): array(np.zeros(batch.cases, dtype=np.int8))}
     moved |= {Field(flagship, "input_tokens"): zero, Field(flagship, "output_tokens"): zero}
     if batch.has(None, "decided_at"):
         moved[Field(None, "decided_at")] = batch.arrow(None, "decided_at")
-    empty = pa.nulls(batch.cases, pa.int64())
-    moved[Field(flagship, name)] = batch.arrow(model, name) if batch.has(model, name) else empty
+    moved[Field(flagship, name)] = batch.arrow(model, name)
     return costs.call(replace(batch, columns=moved), flagship, columns.rules.prices)
 
 
@@ -370,17 +402,15 @@ def _count_quality(
     t: Tallied, cascade: Cascade, decisions: Decisions, decided: Mask, arrays: dict[str, NDArray[Any]]
 ) -> None:
     """Sum the quality of served answers and the flagship's; an unanswered case is worth nothing."""
-    by_tier = [t.columns.quality(tier.model) for tier in cascade.tiers]
-    if not any(np.any(~np.isnan(quality)) for quality in by_tier):
+    batch = t.columns.batch
+    if not batch.has(None, "expected") and not any(batch.has(tier.model, "score") for tier in cascade.tiers):
         return
+    by_tier = [t.columns.quality(tier.model) for tier in cascade.tiers]
     settled, last = decisions.settled, len(cascade.tiers) - 1
-    lost = t.columns.status(cascade.flagship.model) > OK
-    flagship = np.where(lost, 0.0, by_tier[last])
+    flagship = _flagship_quality(t.columns, cascade.flagship)
     served = np.full(len(settled), np.nan)
     for position, quality in enumerate(by_tier):
         served = np.where(settled == position, flagship if position == last else quality, served)
-    unanswered = (settled == last) & (decisions.served != ANSWERED) & ~np.isnan(flagship)
-    served[unanswered] = 0.0
     own, reference = t.of(served).astype(np.float64), t.of(flagship).astype(np.float64)
     known = decided & ~np.isnan(own)
     both = known & ~np.isnan(reference)
@@ -389,13 +419,25 @@ def _count_quality(
     arrays["quality"] = np.stack(
         [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, graded, known & (own == 1))], axis=1
     )
+    recorded = t.of(np.any(~np.isnan(by_tier), axis=0)).astype(np.bool_)
+    arrays["quality.recorded"] = np.bincount(t.codes[recorded], minlength=t.size)
     arrays["quality.sum"] = _grouped(t, group, known, own)
     arrays["quality.cases"] = _grouped(t, group, known, None)
     arrays["retained"] = np.bincount(t.codes[both], minlength=t.size)
     arrays["retained.cascade"] = _grouped(t, group, both, own)
     arrays["retained.flagship"] = _grouped(t, group, both, reference)
     if t.columns.weights() is not None or t.columns.batch.has(None, "cluster"):
-        arrays["quality.weighted"] = np.ones((t.size, 1), dtype=np.int64)
+        # Its presence says it; counts add, so it must not.
+        arrays["quality.weighted"] = np.zeros((t.size, 1), dtype=np.int64)
+
+
+def _flagship_quality(columns: Columns, flagship: Tier) -> Floats:
+    """Quality of always asking the flagship: a call that failed, or took longer than its timeout, is worth nothing."""
+    found = np.where(columns.status(flagship.model) > OK, 0.0, columns.quality(flagship.model))
+    if flagship.timeout is not None:
+        slow = columns.latency(flagship.model) > flagship.timeout
+        found = np.where(slow & ~np.isnan(found), 0.0, found)
+    return found
 
 
 def _count_pairs(

@@ -63,6 +63,8 @@ class Plan:
         Thresholds to sweep by ``(cascade, place)``.
     limits
         Latency budgets in seconds.
+    variants
+        Groups of cascades that differ in one threshold only.
     """
 
     cascades: tuple[Cascade, ...]
@@ -72,6 +74,7 @@ class Plan:
     calibrated: Mapping[tuple[str, str, int], OutOfFold] = field(default_factory=dict)
     tried: Mapping[tuple[str, str], thresholds.Edges] = field(default_factory=dict)
     limits: tuple[float, ...] = ()
+    variants: tuple[thresholds.Variants, ...] = ()
 
     def stored(self, cascade: Cascade) -> list[OutOfFold]:
         """Return the stored maps a cascade uses."""
@@ -143,8 +146,8 @@ class Counted:
         First and last `decided_at` in nanoseconds, None where there is none.
     """
 
-    counts: Mapping[tuple[str, tuple[str, ...]], Counts] = field(default_factory=dict)
-    picked: Mapping[Key, Picked] = field(default_factory=dict)
+    counts: dict[tuple[str, tuple[str, ...]], Counts] = field(default_factory=dict)
+    picked: dict[Key, Picked] = field(default_factory=dict)
     used: Counter[costs.Use] = field(default_factory=Counter)
     cases: int = 0
     span: tuple[int, int] | None = None
@@ -209,7 +212,7 @@ def count(plan: Plan, traffic: Traffic, *, executor: Executor | None = None) -> 
     total = Counted()
     for part in _parts(plan, traffic.batches(needs(plan, traffic)), executor):
         total = total + part
-    return total
+    return expand(plan, total)
 
 
 def _parts(plan: Plan, batches: Iterable[Batch], executor: Executor | None) -> Iterator[Counted]:
@@ -227,35 +230,134 @@ def _parts(plan: Plan, batches: Iterable[Batch], executor: Executor | None) -> I
 
 
 def count_batch(plan: Plan, batch: Batch) -> Counted:
-    """Replay one batch through every cascade and count it."""
+    """Replay one batch through every cascade and count it; `expand` completes what comes back."""
     shared = replay.Columns(batch, plan.rules)
-    counts: dict[tuple[str, tuple[str, ...]], Counts] = {}
-    picked: dict[Key, Picked] = {}
-    used: Counter[costs.Use] = Counter()
-    models: set[str] = set()
+    part = Counted(cases=batch.cases, span=_span(batch), counts={}, picked={}, used=_used(plan, shared))
+    alone = {cascade.name for cascade in plan.cascades}
+    for number, variants in enumerate(plan.variants):
+        alone -= {cascade.name for cascade in variants.cascades}
+        _count_variants(plan, number, shared, part)
     for cascade in plan.cascades:
-        columns = _columns(plan, shared, cascade)
-        decisions = replay.decide(cascade, columns)
-        before = _baseline(plan, shared, cascade)
-        tried = {name: edges for (owner, name), edges in plan.tried.items() if owner == cascade.name}
-        for first, family in enumerate(plan.families):
-            found = replay.tally(cascade, decisions, columns, family, baseline=before, limits=plan.limits)
-            arrays = dict(found.arrays)
-            if tried:
-                arrays |= thresholds.count(cascade, decisions, columns, family, tried).arrays
-            if plan.stored(cascade):
-                arrays["uncovered"] = _uncovered(plan, cascade, columns, decisions, family)
-            if first == 0:
-                arrays |= _details(cascade, decisions, columns, family)
-            counts[cascade.name, family] = replace(found, arrays=arrays)
-        picked |= _worst(plan, cascade, decisions, columns)
+        if cascade.name in alone:
+            _count_one(plan, cascade, shared, part)
+    return part
+
+
+def _used(plan: Plan, shared: Columns) -> Counter[costs.Use]:
+    models = dict.fromkeys(tier.model for cascade in plan.cascades for tier in cascade.tiers)
+    used: Counter[costs.Use] = Counter()
+    for model in models:
+        used += costs.used(shared.charge(model))
+    return used
+
+
+def _count_one(plan: Plan, cascade: Cascade, shared: Columns, part: Counted) -> None:
+    """Replay a cascade that shares its shape with no other."""
+    columns = _columns(plan, shared, cascade)
+    decisions = replay.decide(cascade, columns)
+    before = _baseline(plan, shared, cascade)
+    for family in plan.families:
+        found = _tables(plan, cascade, decisions, columns, family, columns.codes(family))
+        arrays = {**found.arrays, **_swept(plan, cascade, decisions, columns, family)}
+        found = replace(found, arrays=arrays)
         if before is not None:
-            picked |= _flips(plan, cascade, decisions, columns, before)
-        for tier in cascade.tiers:
-            if tier.model not in models:
-                models.add(tier.model)
-                used += costs.used(shared.charge(tier.model))
-    return Counted(counts, picked, used, batch.cases, _span(batch))
+            found = _beside(found, replay.pairs(cascade, decisions, columns, family, before))
+        part.counts[cascade.name, family] = found
+    _pick(plan, cascade, decisions, columns, before, part)
+
+
+def _count_variants(plan: Plan, number: int, shared: Columns, part: Counted) -> None:
+    """Replay cascades that differ in one threshold: once as if it settled every case, once as if none."""
+    variants = plan.variants[number]
+    lead = variants.cascades[0]
+    columns = _columns(plan, shared, lead)
+    where = (variants.place.position, variants.place.number)
+    both = tuple(replay.decide(lead, columns, forced={where: settle}) for settle in (True, False))
+    settled, escalated = both
+    bins = variants.bins(columns)
+    for family in plan.families:
+        codes = variants.codes(columns, family, bins)
+        for side, decisions in (("settled", settled), ("escalated", escalated)):
+            found = _tables(plan, lead, decisions, columns, family, codes)
+            part.counts[_side(number, side), family] = found
+        swept = _swept(plan, lead, escalated, columns, family)
+        part.counts[_side(number, "swept"), family] = Counts(columns.codes(family).members, swept)
+    for cascade in variants.cascades:
+        decisions = variants.decisions(cascade, (settled, escalated), bins)
+        before = _baseline(plan, shared, cascade)
+        if before is not None:
+            for family in plan.families:
+                part.counts[cascade.name, family] = replay.pairs(cascade, decisions, columns, family, before)
+        _pick(plan, cascade, decisions, columns, before, part)
+
+
+def _side(number: int, side: str) -> str:
+    """Name of the counts a group of variants shares; no cascade's name has a slash."""
+    return f"variants/{number}/{side}"
+
+
+def expand(plan: Plan, counted: Counted) -> Counted:
+    """Read each variant's counts off those its group shares."""
+    if not counted.counts:
+        return counted
+    counts = {key: found for key, found in counted.counts.items() if not key[0].startswith("variants/")}
+    for number, variants in enumerate(plan.variants):
+        for family in plan.families:
+            settled, escalated, swept = (
+                counted.counts[_side(number, side), family] for side in ("settled", "escalated", "swept")
+            )
+            for cascade in variants.cascades:
+                found = variants.counts(cascade, settled, escalated)
+                found = _beside(found, swept)
+                if (cascade.name, family) in counts:
+                    found = _beside(found, counts[cascade.name, family])
+                counts[cascade.name, family] = found
+    return replace(counted, counts=counts)
+
+
+def _beside(left: Counts, right: Counts) -> Counts:
+    """Put tables of the same members into one."""
+    aligned = right.align(left.members)
+    return replace(left, arrays={**left.arrays, **aligned.arrays}, clusters={**left.clusters, **aligned.clusters})
+
+
+def _tables(
+    plan: Plan,
+    cascade: Cascade,
+    decisions: Decisions,
+    columns: Columns,
+    family: tuple[str, ...],
+    codes: cohorts.Codes,
+) -> Counts:
+    """Count everything about decisions that adds up over cases."""
+    found = replay.tally(cascade, decisions, columns, family, limits=plan.limits, codes=codes)
+    arrays = dict(found.arrays)
+    if plan.stored(cascade):
+        arrays["uncovered"] = _uncovered(plan, cascade, columns, decisions, codes)
+    if family == plan.families[0]:
+        arrays |= _details(cascade, decisions, columns, codes)
+    return replace(found, arrays=arrays)
+
+
+def _swept(
+    plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns, family: tuple[str, ...]
+) -> Mapping[str, NDArray[Any]]:
+    tried = {name: edges for (owner, name), edges in plan.tried.items() if owner == cascade.name}
+    return thresholds.count(cascade, decisions, columns, family, tried).arrays if tried else {}
+
+
+def _pick(
+    plan: Plan,
+    cascade: Cascade,
+    decisions: Decisions,
+    columns: Columns,
+    before: tuple[Cascade, Decisions] | None,
+    part: Counted,
+) -> None:
+    """Note the cases worth looking at."""
+    part.picked.update(_worst(plan, cascade, decisions, columns))
+    if before is not None:
+        part.picked.update(_flips(plan, cascade, decisions, columns, before))
 
 
 def _columns(plan: Plan, shared: Columns, cascade: Cascade) -> Columns:
@@ -269,10 +371,9 @@ def _baseline(plan: Plan, shared: Columns, cascade: Cascade) -> tuple[Cascade, D
 
 
 def _uncovered(
-    plan: Plan, cascade: Cascade, columns: Columns, decisions: Decisions, family: tuple[str, ...]
+    plan: Plan, cascade: Cascade, columns: Columns, decisions: Decisions, codes: cohorts.Codes
 ) -> NDArray[Any]:
     """Count cases in cohorts that the data of a stored map did not have; shape (members, 2): such cases, all."""
-    codes = columns.codes(family)
     size = len(codes.members)
     new = np.zeros(columns.batch.cases, dtype=np.bool_)
     for found in plan.stored(cascade):
@@ -295,11 +396,8 @@ def _span(batch: Batch) -> tuple[int, int] | None:
     return None if low is None else (low, high)
 
 
-def _details(
-    cascade: Cascade, decisions: Decisions, columns: Columns, family: tuple[str, ...]
-) -> dict[str, NDArray[Any]]:
+def _details(cascade: Cascade, decisions: Decisions, columns: Columns, codes: cohorts.Codes) -> dict[str, NDArray[Any]]:
     """Count funnel, money by path and who was right; once per cascade, in the first family."""
-    codes = columns.codes(family)
     size, tiers = len(codes.members), len(cascade.tiers)
     taken = ~decisions.cached & (decisions.settled >= 0)
     failures = np.zeros((size, tiers, 3), dtype=np.int64)

@@ -11,7 +11,7 @@ import datetime as dt
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from cascade_eval import cohorts, metrics, replay, verdicts
+from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
 from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.counts import Counts, states
 from cascade_eval.errors import DataError, Problem, did_you_mean
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _CHOSEN = frozenset({"disagreement", "flips to disagreement", "quality", "retention"})
 """Metrics that looking at agreement can flatter."""
 
-_COMPARED = frozenset({"flips to disagreement", "escalation drift"})
+COMPARED = frozenset({"flips to disagreement", "escalation drift"})
 """Metrics that need a baseline."""
 
 
@@ -234,14 +234,16 @@ def _plan(
     every = (*suite.cascades, always, *before.values())
     seen = survey.survey(every, traffic, rules, base=suite.base, sweep=sweep)
     filled = {cascade.name: cascade for cascade in seen.cascades}
+    replayed = tuple(filled[cascade.name] for cascade in (*suite.cascades, always))
     found = counting.Plan(
-        tuple(filled[cascade.name] for cascade in (*suite.cascades, always)),
+        replayed,
         {name: filled[cascade.name] for name, cascade in before.items()},
         families(suite),
         rules,
         seen.calibrated,
         seen.tried,
         _limits(suite),
+        tuple(thresholds.variants(replayed)),
     )
     return found, seen
 
@@ -339,6 +341,12 @@ def _small(suite: Suite, tables: Mapping[tuple[str, ...], Counts]) -> dict[str, 
             continue
         table = tables[column.name,]
         cases = table["states"].sum(axis=1)
+        if (cohorts.OTHER,) in table.members and (cases < column.at_least).any():
+            message = (
+                f"the column '{column.name}' has the value '{cohorts.OTHER}', which is the name small cohorts are pooled "
+                "under. Rename it in the data, or leave out 'at least'."
+            )
+            raise DataError([Problem(message, suite.name, None if suite.lines is None else suite.lines.of("cohorts"))])
         found[column.name] = {
             member[0]: int(n) for member, n in zip(table.members, cases, strict=True) if n < column.at_least
         }
@@ -366,7 +374,7 @@ def _cells(family: tuple[str, ...], table: Counts, small: Mapping[str, Mapping[s
 
 def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Iterator[Verdict]:
     for budget in suite.budgets:
-        if budget.metric in _COMPARED and judged.baseline is None:
+        if budget.metric in COMPARED and judged.baseline is None:
             continue
         metric = metrics.find(budget.metric, judged.context.tiers)
         if metric is None:  # "escalation from" a tier this cascade does not have
@@ -391,6 +399,12 @@ def _placed(suite: Suite, budget: Budget, verdict: Verdict, cohort: Mapping[str,
         line=budget.line,
         inconclusive=suite.inconclusive,
     )
+
+
+def flattered(cascade: Cascade, traffic: Traffic) -> dict[str, str]:
+    """Say which metrics prove nothing, because a threshold was chosen by looking at this very data's agreement."""
+    why = _chosen_here(cascade, traffic)
+    return {} if why is None else dict.fromkeys(_CHOSEN, why)
 
 
 def _chosen_here(cascade: Cascade, traffic: Traffic) -> str | None:
@@ -446,7 +460,10 @@ def _missing(suite: Suite, judged: Judged, budget: Budget, data: Data) -> Iterat
     family = budget.scope.columns
     expected: dict[Member, str] = {}
     if len(family) == 1:
-        expected |= {(value,): "the golden" for value in data.cohorts.get(family[0], {})}
+        described = data.cohorts.get(family[0], {})
+        least = next((column.at_least for column in suite.cohorts if column.name == family[0]), None) or 0
+        # What is too small in the golden itself is pooled there, and promised nothing by its own name.
+        expected |= {(value,): "the golden" for value, cases in described.items() if cases >= least}
     if judged.baseline is not None:
         for pairs in judged.baseline.cohorts:
             named = dict(pairs)
@@ -472,12 +489,22 @@ def _refuse_empty(suite: Suite, judged: Sequence[Judged]) -> None:
         for budget in suite.budgets
         if (budget.metric, str(budget.scope)) not in seen
     ]
+    if not problems:
+        problems = [
+            Problem(
+                f"the cascade '{each.cascade.name}' is judged by no budget: none speaks of its tiers, or every cohort "
+                "they name is routed to the flagship",
+                suite.name,
+            )
+            for each in judged
+            if not each.verdicts and each.cascade.name not in {counting.ALWAYS_FLAGSHIP, suite.baseline}
+        ]
     if problems:
         raise DataError(problems)
 
 
 def _why_nothing(budget: Budget) -> str:
-    if budget.metric in _COMPARED:
+    if budget.metric in COMPARED:
         return "no cascade is compared with a baseline"
     return "every cohort it names is routed to the flagship"
 

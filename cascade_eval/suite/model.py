@@ -77,6 +77,15 @@ class WrittenLeaf(Written):
         description="Which direction means surer; where it is not said, the signal's own, and higher once calibrated.",
     )
     name: str | None = Field(None, description="Names this gate within a combined one.")
+    chosen_on: Annotated[
+        str | None,
+        *_phrase(
+            phrases.read_sha256,
+            r"^[0-9a-fA-F]{64}$",
+            "sha256 of the data whose agreement chose the threshold; judged on that very data it proves nothing.",
+            examples=("688a5a8c20f461855118ea5cdf020907964f1d9b67b29608dfa503029aaf02a6",),
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_cut(self) -> WrittenLeaf:
@@ -88,6 +97,10 @@ class WrittenLeaf(Written):
             raise ValueError(
                 "'escalate' cuts the raw signal, so 'calibrate' would do nothing. Remove it, or write a threshold."
             )
+        if self.chosen_on is not None and self.escalate is not None:
+            raise ValueError(
+                "'chosen_on' says which data chose a threshold, and 'escalate' looks at signals alone. Remove it."
+            )
         if self.calibrate is not None and self.surer == "lower":
             raise ValueError(
                 "a calibrated signal is a probability of agreement, and higher is surer. Remove 'surer: lower'."
@@ -96,7 +109,9 @@ class WrittenLeaf(Written):
 
     def gate(self) -> Leaf:
         """Return the gate this says."""
-        return Leaf(self.signal, self.threshold, self.escalate, self.calibrate, self._surer(), self.name)
+        return Leaf(
+            self.signal, self.threshold, self.escalate, self.calibrate, self._surer(), self.name, self.chosen_on
+        )
 
     def _surer(self) -> Literal["higher", "lower"]:
         # Options that are wrong are reported elsewhere; a signal cannot tell its direction from them.

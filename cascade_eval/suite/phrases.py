@@ -20,6 +20,7 @@ NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SHARE = re.compile(rf"({NUMBER}) ?%")
 _TIME = re.compile(rf"({NUMBER}) ?(ms|s)")
 _CASES = re.compile(r"([0-9]+) cases?")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _DERIVED = re.compile(r"(hour|weekday|week) of .+")
 _IN_SCOPES = (" and ", ",", "=")
 
@@ -157,6 +158,21 @@ def read_threshold(value: Any) -> float:
     if not abs(value) <= sys.float_info.max:
         raise ValueError("'threshold' must be a finite number.")
     return float(value)
+
+
+def read_sha256(value: Any) -> str:
+    """Read the hash of data, as evidence shows it.
+
+    Examples
+    --------
+    >>> read_sha256("AB" * 32) == "ab" * 32
+    True
+    """
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(
+            f"{show(value)} is not the hash of data. Write its sha256, 64 letters and digits in quotes, as evidence shows it."
+        )
+    return value.lower()
 
 
 def read_signal(value: Any) -> Signal:

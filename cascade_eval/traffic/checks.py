@@ -28,6 +28,12 @@ WHOLE = frozenset({"run", "input_tokens", "cached_input_tokens", "output_tokens"
 AMOUNTS = WHOLE - {"run"} | {"cost_usd", "samples_cost_usd", "latency_s"}
 """Columns that are never NaN, infinite or negative."""
 
+MOST = {"cost_usd": 1e6, "samples_cost_usd": 1e6, "latency_s": 1e9, **dict.fromkeys(WHOLE - {"run"}, 1e9)}
+"""What no call costs, takes or uses; sums of more than that would not fit into 64 bits."""
+
+WEIGHTS = (1e-30, 1e30)
+"""Weights beyond these cannot be squared and added."""
+
 NUMBERS = AMOUNTS | WHOLE | {"score", "confidence", "weight", "audit_probability", "gate_confidence"}
 """Columns of numbers; text in them is parsed or a problem."""
 
@@ -250,7 +256,7 @@ def _float_ranges(name: str, column: pa.Array) -> Findings:
         return []
     low, high = values.min(), values.max()
     strict = name in AMOUNTS
-    if low > 0 and high < np.inf and name != "audit_probability":
+    if low > 0 and high < np.inf and high <= MOST.get(name, np.inf) and name not in {"weight", "audit_probability"}:
         return []
     if not strict and np.isfinite(low) and np.isfinite(high) and name not in {"weight", "audit_probability"}:
         return []
@@ -267,9 +273,17 @@ def _tests(name: str, values: NDArray[np.floating]) -> Findings:
             ("is NaN", np.isnan(values)),
             ("is infinite", np.isinf(values)),
             ("is negative", (values < 0) & np.isfinite(values)),
+            _above(name, values),
         ]
     if name == "weight":
-        return [("is not a finite number above 0", ~((values > 0) & np.isfinite(values)))]
+        usable = (values > 0) & np.isfinite(values)
+        return [
+            ("is not a finite number above 0", ~usable),
+            (
+                f"is not between {WEIGHTS[0]:g} and {WEIGHTS[1]:g}",
+                usable & ((values < WEIGHTS[0]) | (values > WEIGHTS[1])),
+            ),
+        ]
     if name == "audit_probability":
         return [("is not above 0 and at most 1", ~((values > 0) & (values <= 1)))]
     if "logprob" in name:
@@ -288,4 +302,13 @@ def _integer_ranges(name: str, column: pa.Array) -> Findings:
         "weight": "is not a finite number above 0",
         "audit_probability": "is not above 0 and at most 1",
     }
-    return [(sentence.get(name, "is negative"), rows)] if rows.any() else []
+    found = [(sentence.get(name, "is negative"), rows)]
+    if name in MOST:
+        said, above = _above(name, values)
+        found.append((said, above & valid(column)))
+    return [item for item in found if item[1].any()]
+
+
+def _above(name: str, values: NDArray[Any]) -> tuple[str, NDArray[np.bool_]]:
+    """Find what no call costs, takes or uses; infinity is a finding of its own."""
+    return f"is above {MOST[name]:,.0f}", (values > MOST[name]) & (values < np.inf)

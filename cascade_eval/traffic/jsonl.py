@@ -131,7 +131,7 @@ def _records(
 ) -> tuple[list[Any], list[int]]:
     try:
         records = _VALUES.decode_lines(block)
-        if len(records) == len(lines):
+        if len(records) == len(lines) and not _repeats(block, records):
             return records, list(range(first, first + len(lines)))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         pass
@@ -150,10 +150,38 @@ def _records(
 
 def _value(line: bytes) -> Any:
     try:
-        return _VALUES.decode(line)
+        value = _VALUES.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Python and its friends write NaN and Infinity, which JSON does not have.
-        return json.loads(line)
+        value = json.loads(line)
+    return json.loads(line, object_pairs_hook=_once) if _repeats(line, [value]) else value
+
+
+def _repeats(text: bytes, records: Sequence[Any]) -> bool:
+    """Whether more keys seem to be written than were read: parsers keep the last of two, and say nothing.
+
+    Text that looks like a key counts, too; which of the two it is, only the slow reading can tell.
+    """
+    written = sum(text.count(mark) for mark in (b'":', b'" :')) - sum(text.count(mark) for mark in (b'\\":', b'\\" :'))
+    if written <= sum(len(record) for record in records if isinstance(record, dict)):
+        return False
+    return written > sum(map(_keys, records))
+
+
+def _keys(value: Any) -> int:
+    """Count the keys of all objects in a value."""
+    if isinstance(value, dict):
+        return len(value) + sum(_keys(item) for item in value.values() if isinstance(item, dict | list))
+    return sum(_keys(item) for item in value if isinstance(item, dict | list)) if isinstance(value, list) else 0
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' is there twice")
+    return found
 
 
 def _flat(record: Any, name: str, line: int, notes: Notes) -> dict[str, Any] | None:
