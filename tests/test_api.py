@@ -1,0 +1,76 @@
+"""The public names, and what importing the package costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cascade_eval
+
+ROOT = Path(__file__).parents[1]
+
+MODULES = (
+    "agreement", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "errors",
+    "evidence", "goldens", "metrics", "replay", "report", "runs", "signals", "suite", "thresholds", "traffic", "verdicts",
+)  # fmt: skip
+
+DOCUMENTED = {
+    "runs": {"check", "evaluate", "open", "replays"},
+    "suite": {"load", "parse", "schema", "evaluate"},
+    "traffic": {"open", "from_records", "from_frame"},
+    "goldens": {"open", "describe"},
+    "evidence": {"build", "read", "redact", "schema", "write"},
+    "bounds": {"rate", "zero_disagreement_minimum", "cases_to_decide", "smallest_provable"},
+    "report.html": {"write"},
+    "starter": {"init", "demo"},
+}
+"""Functions that documents and help texts name."""
+
+
+def test_public_names_are_pinned():
+    """A name appears or goes only when this list says so."""
+    assert cascade_eval.__all__ == ["__version__", *MODULES]
+    assert dir(cascade_eval) == cascade_eval.__all__
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_public_name_is_its_module(name):
+    """Every name resolves to the module of that name, and the module says what it is."""
+    module = getattr(cascade_eval, name)
+    assert module is importlib.import_module(f"cascade_eval.{name}")
+    assert module.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """A misspelt name fails as in any module."""
+    with pytest.raises(AttributeError, match="module 'cascade_eval' has no attribute 'suites'"):
+        cascade_eval.suites  # noqa: B018  the access is the test
+
+
+@pytest.mark.parametrize(("module", "names"), DOCUMENTED.items())
+def test_documented_functions_exist(module, names):
+    """What documents and help texts name can be called, and is documented where it stands."""
+    found = importlib.import_module(f"cascade_eval.{module}")
+    for name in names:
+        assert getattr(found, name).__doc__, name
+
+
+def test_importing_the_package_loads_the_standard_library_only():
+    """`import cascade_eval` runs in every pytest session, so it may load nothing of its own or of others."""
+    code = (
+        "import sys; before = set(sys.modules); import cascade_eval; new = set(sys.modules) - before - {'cascade_eval'}; "
+        "print(sorted(name for name in new if name.partition('.')[0] not in sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_names_resolve_in_a_fresh_process():
+    """A noun can be used without having been imported by name."""
+    code = "import cascade_eval; print(cascade_eval.bounds.zero_disagreement_minimum(0.05))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "59\n"
