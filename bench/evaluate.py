@@ -1,4 +1,4 @@
-"""How dear is a full evaluation, in multiples of merely reading its columns?
+"""Measure what a full evaluation costs, in multiples of merely reading its columns.
 
 Ten cascades, twenty cohorts, every metric and bound, full sweep. Floor and candidate are run in turn in one process and
 compared pair by pair in CPU seconds (user + system), because wall time on a shared machine says little. A wrong answer
@@ -59,7 +59,7 @@ def floor(data: Path) -> None:
 
 
 def pandas_way(cases: pd.DataFrame, thresholds: np.ndarray) -> list[tuple[float, ...]]:
-    """The loop a user writes: one group-by for each cascade and threshold."""
+    """Do what a user writes: one group-by for each cascade and threshold."""
     rows = []
     always = cases.groupby("cohort", observed=True)["flagship.cost_usd"].sum()
     for threshold in thresholds:

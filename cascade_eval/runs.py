@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cascade_eval import baseline as baseline_
 from cascade_eval import evidence, goldens, metrics, replay, suite, traffic
-from cascade_eval.errors import BaselineError, Problem
+from cascade_eval.errors import BaselineError, Problem, SuiteError
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import checking, evaluation
 
@@ -143,6 +143,11 @@ def replays(
 
 def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[Traffic, Data]:
     columns = found.source.columns
+    unread = "importer" if found.source.importer else "sql" if found.source.query else None
+    if traffic_path is None and unread is not None:
+        line = None if found.lines is None else found.lines.of("traffic", unread)
+        message = f"this version does not read traffic by '{unread}'; give it Parquet, JSONL or CSV files"
+        raise SuiteError([Problem(message, found.name, line)])
     if traffic_path is None and found.source.kind == "goldens":
         golden = goldens.open(found.source.path, columns=columns, tolerate=tolerate, base=found.base)
         data = evaluation.Data(found.source.path, "golden", golden.description, golden.cohorts)

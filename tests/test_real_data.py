@@ -26,7 +26,7 @@ def judge(name, text, tmp_path):
 
 
 def frame(name, *models):
-    """The same data as one row per case, read by pandas."""
+    """Read the same data by pandas, as one row per case."""
     rows = pd.read_parquet(Path(os.environ["CASCADE_EVAL_DATA"]) / f"{name}.parquet")
     sides = [rows[rows.tier_model == model].set_index("case_id") for model in models]
     sides = [side.add_suffix(end) for side, end in zip(sides, ("_c", "_f"), strict=True)]
@@ -48,7 +48,7 @@ def plain(cases, escalates, agrees, comparable):
 
 
 def assert_same(cell, expected):
-    """A cell of evidence has the counts of pandas to the last one, and the cost to nine digits."""
+    """Assert that a cell of evidence has the counts of pandas to the last one, and the cost to nine digits."""
     for metric in ("escalation", "disagreement"):
         found = cell["metrics"][metric]
         assert (found["count"] or 0, found["nobs"]) == expected[metric], (cell["cohort"], metric)
@@ -156,7 +156,7 @@ def test_open_qa_gates_on_recorded_token_probabilities(tmp_path):
     """The minimum token probability, from a recorded list, gates as a per-row computation says."""
     rows = pd.read_parquet(Path(os.environ["CASCADE_EVAL_DATA"]) / "open_qa_logprobs.parquet")
     models = [m for m in rows.tier_model.unique() if rows[rows.tier_model == m].x_token_probs.notna().all()]
-    cheap, flagship = sorted(models)[0], sorted(models)[-1]
+    cheap, flagship = min(models), max(models)
     logged = rows[rows.tier_model.isin([cheap, flagship])].copy()
     with np.errstate(divide="ignore"):
         logged["token_logprobs"] = [np.log(np.asarray(p, dtype=float)) for p in logged.x_token_probs]
