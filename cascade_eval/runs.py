@@ -173,7 +173,9 @@ def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:
 
 
 def _git_baselines(found: Suite, written: str) -> dict[str, Baseline]:
-    past = suite.at(found.name, written.removeprefix("git:"))
+    # The name is for people and relative to where the run began; git is asked where the suite lies.
+    path = found.base / Path(found.name).name
+    past = suite.at(path, written.removeprefix("git:"), shown=found.name)
     missing = [cascade.name for cascade in found.cascades if cascade.name not in past.cascades]
     compared = any(budget.metric in evaluation.COMPARED for budget in found.budgets)
     if missing and (compared or len(missing) == len(found.cascades)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cascade_eval import bounds
-from cascade_eval.basis import Fact, Paired
+from cascade_eval.basis import Fact, Paired, Ratio
 from cascade_eval.counts import AGREE, DISAGREE, UNKNOWN
 from cascade_eval.metrics.nouns import blank
 from cascade_eval.metrics.parts import Effective, Sample, facts, path_reasons, sample, short, to_estimates
@@ -45,22 +45,61 @@ def flips(name: str, counts: Counts, context: Context) -> list[Estimate]:
 
 
 def drift(name: str, counts: Counts, context: Context) -> list[Estimate]:
-    """Escalation minus the baseline's on the same cases."""
+    """Escalation minus the baseline's on the same cases: a score test, or by t where cases are weighted or clustered."""
     if "pairs" not in counts:
         return [blank(name, "points", "there is no baseline") for _ in counts.members]
     baseline, candidate = _pairs("escalated")
+    known = (baseline != 2) & (candidate != 2)
+    shift = np.where(known, candidate - baseline, 0)
+    plain = "pairs.w" not in counts and "pairs" not in counts.clusters
     raw = counts["pairs"]
-    known = raw @ ((baseline != 2) & (candidate != 2))
-    more, fewer = raw @ ((baseline == 0) & (candidate == 1)), raw @ ((baseline == 1) & (candidate == 0))
     out = []
     for i, reason in enumerate(path_reasons(counts, context)):
-        n, b, c = int(known[i]), int(more[i]), int(fewer[i])
+        n, b, c = int(raw[i] @ known), int(raw[i] @ (shift == 1)), int(raw[i] @ (shift == -1))
         if reason or n == 0:
             out.append(blank(name, "points", reason or "no case to judge"))
-            continue
-        low, high = (float(bound) for bound in bounds.tango(b, c, n, confidence=context.confidence))
-        out.append(Estimate(name, (b - c) / n, low, high, None, n, "tango", "points", basis=Paired(b, c, n)))
+        elif plain:
+            low, high = (float(bound) for bound in bounds.tango(b, c, n, confidence=context.confidence))
+            out.append(Estimate(name, (b - c) / n, low, high, None, n, "tango", "points", basis=Paired(b, c, n)))
+        else:
+            out.append(_weighted_drift(name, _moments(counts, i, shift, known), n, context))
     return out
+
+
+def _moments(counts: Counts, i: int, shift: NDArray[np.int64], known: NDArray[np.bool_]) -> tuple[Any, ...]:
+    """Units, and sums of their shifts and weights and of the products; a unit is a case, or a cluster with its totals."""
+    if "pairs" not in counts.clusters:
+        w, w2 = counts["pairs.w"][i], counts["pairs.w2"][i]
+        n = float(counts["pairs"][i] @ known)
+        return (n, w @ shift, w @ known, w2 @ (shift * shift), w2 @ shift, w2 @ known)
+    rows = counts.clusters["pairs"]
+    mine = (rows.member == i) & known[rows.state]
+    _, unit = np.unique(rows.cluster[mine], return_inverse=True)
+    y = np.bincount(unit, weights=rows.weight[mine])
+    x = np.bincount(unit, weights=rows.weight[mine] * shift[rows.state[mine]])
+    return (float(len(x)), x.sum(), y.sum(), x @ x, x @ y, y @ y)
+
+
+def _weighted_drift(name: str, moments: tuple[Any, ...], nobs: int, context: Context) -> Estimate:
+    units, x, y, xx, xy, yy = (float(moment) for moment in moments)
+    low, high = (float(bound) for bound in bounds.fieller(units, x, y, xx, xy, yy, confidence=context.confidence))
+    # Kish's effective size: so many cases of equal weight could have missed a kind of case as easily.
+    cases = y * y / yy
+    most = (1.0 - context.confidence) ** (1.0 / cases)
+    unbounded = not (np.isfinite(low) and np.isfinite(high))
+    return Estimate(
+        name,
+        x / y,
+        min(low, x / y - (1.0 - most)),
+        max(high, x / y + (1.0 - most)),
+        None,
+        nobs,
+        "fieller, weights or clusters",
+        "points",
+        reason="too few cases: the bounds are unbounded" if unbounded else None,
+        blocked=unbounded,
+        basis=Ratio((units, x, y, xx, xy, yy), cases=cases),
+    )
 
 
 def self_disagreement(name: str, counts: Counts, context: Context) -> list[Estimate]:

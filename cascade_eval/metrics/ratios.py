@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from cascade_eval.metrics.nouns import Context, Unit
 
 
+_MOST = 2**61
+"""Sums beyond it may have run over, which makes them small or negative."""
+
+
 def cost(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Ratios of group sums: cost and savings against always-flagship, cost per request."""
     per_request = name == "cost per request"
@@ -113,6 +117,10 @@ def ratio(
     estimated: float | Literal[False] = False,
 ) -> Estimate:
     """Estimate a ratio of sums from its group sums."""
+    if any(part.dtype.kind in "iu" and len(part) and (part.min() < 0 or part.max() > _MOST) for part in (x, y)):
+        return blank(
+            name, unit, "the sums are too large for 64 bits: look for a cost or a price that is none", nobs=nobs
+        )
     used = (x != 0) | (y != 0)
     x, y = x[used].astype(object), y[used].astype(object)
     total_x, total_y = x.sum() if len(x) else 0, y.sum() if len(y) else 0
@@ -168,6 +176,7 @@ def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
     out = []
     for i, reason in enumerate(reasons):
         known, graded, right = table[i].tolist()
+        reason = reason or _ungraded(counts, i, known, context, "the served answer")  # noqa: PLW2901  the more special reason
         if reason or known == 0:
             out.append(blank(name, "rate", reason or "no served answer has a known quality"))
         elif plain and not graded:
@@ -186,6 +195,14 @@ def _graded(counts: Counts) -> bool:
     return "quality.recorded" in counts and bool(counts["quality.recorded"].any())
 
 
+def _ungraded(counts: Counts, i: int, known: int, context: Context, what: str) -> str | None:
+    """Say so where too many cases that were graded at all miss a grade that counts: it may be the bad ones that do."""
+    recorded = int(counts["quality.recorded"][i])
+    if not short(known, recorded, context.coverage):
+        return None
+    return f"the quality of {what} is known for {known:,} of {recorded:,} graded cases, below {context.coverage:.0%}"
+
+
 def retention(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Quality of the served answers over the flagship's, on cases where both are known."""
     if not _graded(counts):
@@ -201,6 +218,13 @@ def retention(name: str, counts: Counts, context: Context) -> list[Estimate]:
             context,
             nobs=int(counts["retained"][i]),
         )
+        for i, reason in enumerate(_retention_reasons(counts, context))
+    ]
+
+
+def _retention_reasons(counts: Counts, context: Context) -> list[str | None]:
+    return [
+        reason or _ungraded(counts, i, int(counts["retained"][i]), context, "both the served and the flagship's answer")
         for i, reason in enumerate(path_reasons(counts, context))
     ]
 

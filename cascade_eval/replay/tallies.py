@@ -419,7 +419,7 @@ def _count_quality(
     arrays["quality"] = np.stack(
         [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, graded, known & (own == 1))], axis=1
     )
-    recorded = t.of(np.any(~np.isnan(by_tier), axis=0)).astype(np.bool_)
+    recorded = decided & t.of(np.any(~np.isnan(by_tier), axis=0)).astype(np.bool_)
     arrays["quality.recorded"] = np.bincount(t.codes[recorded], minlength=t.size)
     arrays["quality.sum"] = _grouped(t, group, known, own)
     arrays["quality.cases"] = _grouped(t, group, known, None)

@@ -39,7 +39,7 @@ class Past:
     cascades: Mapping[str, Cascade]
 
 
-def at(path: str | Path, ref: str) -> Past:
+def at(path: str | Path, ref: str, *, shown: str | None = None) -> Past:
     """Read the cascades of the suite at `path` as they were at a commit.
 
     Parameters
@@ -48,6 +48,8 @@ def at(path: str | Path, ref: str) -> Past:
         The suite in the working tree.
     ref
         A branch, tag or commit, such as ``origin/main``.
+    shown
+        How messages name the suite; by default `path`.
 
     Raises
     ------
@@ -55,13 +57,13 @@ def at(path: str | Path, ref: str) -> Past:
         Where git, the commit or the file is missing, or its cascades cannot be read; with the next command.
     """
     path = Path(path)
-    shown = path.as_posix()
+    shown = path.as_posix() if shown is None else shown
     found = _git(path.parent, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found is None:
         raise BaselineError([Problem(f"git knows no commit '{ref}' here. {_fetch(ref)}, {_INSTEAD}", shown)])
     commit = found.strip()
     when = _git(path.parent, "show", "--no-patch", "--format=%cI", commit) or ""
-    return Past(commit, when.strip(), _cascades(path, commit, ref))
+    return Past(commit, when.strip(), _cascades(path, commit, ref, shown))
 
 
 def _fetch(ref: str) -> str:
@@ -71,13 +73,12 @@ def _fetch(ref: str) -> str:
     return f"Run 'git fetch --depth=1 {remote} {branch}:refs/remotes/{ref}'"
 
 
-def _cascades(path: Path, commit: str, ref: str) -> dict[str, Cascade]:
-    shown = f"{path.as_posix()} at {ref}"
+def _cascades(path: Path, commit: str, ref: str, shown: str) -> dict[str, Cascade]:
     try:
-        document = text.read(_show(path.parent, commit, path.name), file=shown, as_text=cascades.in_route)
+        document = text.read(_show(path.parent, commit, path.name), file=f"{shown} at {ref}", as_text=cascades.in_route)
     except FileNotFoundError:
         message = f"this suite does not exist at '{ref}'. Commit it there first, {_INSTEAD}"
-        raise BaselineError([Problem(message, path.as_posix())]) from None
+        raise BaselineError([Problem(message, shown)]) from None
     except SuiteError as error:
         raise BaselineError(error.problems) from None
     written = document.value.get("cascades") if isinstance(document.value, dict) else None

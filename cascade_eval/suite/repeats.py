@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 
 from cascade_eval import agreement, cohorts
 from cascade_eval.counts import Counts
-from cascade_eval.traffic import Batch, Field
+from cascade_eval.traffic import OK, Batch, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from cascade_eval.suite.counting import Plan
     from cascade_eval.traffic import Traffic
@@ -57,6 +59,7 @@ def count(plan: Plan, traffic: Traffic, model: str) -> Mapping[tuple[str, ...], 
             continue
         first, second = batch.take(rows), again.take(place.drop_null().to_numpy().astype(np.int64))
         agrees = agreement.compare(plan.rules.agreement, _paired(first, second, model), _AGAIN, _FIRST)
+        agrees = np.where(_answered(second, model), agrees, np.int8(-1))
         for family in plan.families:
             codes = cohorts.encode(first, family)
             part = Counts(codes.members, {"repeats": _table(codes, agrees)})
@@ -74,15 +77,21 @@ def _first_of_each(again: Batch, model: str) -> Batch:
     return again.take(np.sort(order[lead]))
 
 
+def _answered(again: Batch, model: str) -> NDArray[np.bool_]:
+    """Where the repeat said something: no answer at all is a failed call, and not another answer."""
+    answered: NDArray[np.bool_] = again.status(model) == OK
+    if again.has(model, "answer"):
+        answered &= np.asarray(again.arrow(model, "answer").is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
+    return answered
+
+
 def _paired(first: Batch, second: Batch, model: str) -> Batch:
     columns = {Field(_FIRST, field.name): column for field, column in first.columns.items() if field.model == model}
     columns |= {Field(_AGAIN, field.name): column for field, column in second.columns.items() if field.model == model}
     return Batch(first.cases, columns)
 
 
-def _table(
-    codes: cohorts.Codes, agrees: np.ndarray[tuple[int], np.dtype[np.int8]]
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _table(codes: cohorts.Codes, agrees: NDArray[np.int8]) -> NDArray[np.int64]:
     size = len(codes.members)
     disagreeing = np.bincount(codes.codes[agrees == 0], minlength=size)
     return np.stack([disagreeing, np.bincount(codes.codes[agrees >= 0], minlength=size)], axis=1)

@@ -28,7 +28,7 @@ WHOLE = frozenset({"run", "input_tokens", "cached_input_tokens", "output_tokens"
 AMOUNTS = WHOLE - {"run"} | {"cost_usd", "samples_cost_usd", "latency_s"}
 """Columns that are never NaN, infinite or negative."""
 
-MOST = {"cost_usd": 1e6, "samples_cost_usd": 1e6, "latency_s": 1e9, **dict.fromkeys(WHOLE - {"run"}, 1e9)}
+MOST = {"cost_usd": 1e6, "samples_cost_usd": 1e6, "latency_s": 1e9, **dict.fromkeys(WHOLE - {"run"}, 1e13)}
 """What no call costs, takes or uses; sums of more than that would not fit into 64 bits."""
 
 WEIGHTS = (1e-30, 1e30)

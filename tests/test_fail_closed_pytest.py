@@ -1,0 +1,72 @@
+"""Each kind of ending, once through pytest: outcome, exit code, and the reason on the terminal."""
+
+from __future__ import annotations
+
+import pytest
+from fail_closed_cases import MINI, OVERALL, text, write
+from scipy import special
+
+from cascade_eval import evidence, pytest_plugin, runs
+
+# A run inside this process forgets what it imported first, and numerical libraries cannot be imported twice.
+PRELOADED = (evidence, pytest_plugin, runs, special)
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """Make a folder that knows nothing of the CI these tests may run in."""
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return pytester
+
+
+def run(project, *args):
+    """Run pytest in this process."""
+    return project.runpytest_inprocess(*args, plugins=[pytest_plugin])
+
+
+def test_pytest_fails_a_refuted_budget(project):
+    """Failed, and exit code 1."""
+    write(project.path, None, text("  disagreement: {overall: at most 0.1%}\n"))
+    result = run(project)
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"failed": 1})
+
+
+def test_pytest_fails_what_was_not_measured_under_warn_too(project):
+    """Inconclusive, not skipped, and exit code 1, though another verdict of the suite was decided."""
+    blind = text(
+        OVERALL + "  cost: {overall: at most 200%}\n", mini=MINI.replace("0.8}", "2}"), more="inconclusive: warn\n"
+    )
+    write(project.path, None, blind)
+    result = run(project, "-rs")
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"inconclusive": 1, "passed": 1})
+    result.stdout.fnmatch_lines(["*not measured: *", "inconclusive counts as failure: 1 verdict"])
+
+
+def test_pytest_ends_with_a_usage_error_before_anything_is_judged(project):
+    """Exit code 4, and no test ran."""
+    write(project.path, {"language": None})
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no case has a column 'language'*"])
+    assert not result.parseoutcomes()
+
+
+def test_pytest_fails_a_suite_in_which_nothing_was_decided_under_warn(project):
+    """A warning excuses a verdict, never all of them: exit code 1."""
+    few = text("  disagreement: {each language: at most 10%}\n", more="inconclusive: warn\n")
+    write(project.path, None, few, cases=30)
+    result = run(project)
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"inconclusive": 3})
+    result.stdout.fnmatch_lines(["*Nothing in this suite was decided, so a warning is not enough.*"])
+
+
+def test_pytest_excuses_too_few_cases_under_warn_where_something_was_decided(project):
+    """Only then: exit code 0, and named all the same."""
+    few = text(
+        "  disagreement: {each language: at most 10%}\n  cost: {overall: at most 200%}\n", more="inconclusive: warn\n"
+    )
+    write(project.path, None, few, cases=30)
+    result = run(project)
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.OK, {"inconclusive": 3, "passed": 1})
