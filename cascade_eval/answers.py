@@ -133,8 +133,9 @@ def _peel(text: str) -> str:
     if "," not in text and ";" not in text:
         text = text.strip(_BRACKETS)
     # 5' and 5" are units unless the quotation mark was opened.
-    if text[:1] not in _QUOTES and text[-1:] in _QUOTES and text[-2:-1].isdigit():
-        return text
+    body = text.rstrip(_QUOTES)
+    if text[:1] not in _QUOTES and len(body) < len(text) and body[-1:].isdigit():
+        return text[: len(body) + 1]
     return text.strip(_QUOTES).strip()
 
 

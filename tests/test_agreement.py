@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cascade_eval import agreement, answers, errors
@@ -268,6 +268,7 @@ labels = st.text(alphabet="aBß5 .,;!?'\"()[]+-#%$<…¿\t", max_size=8)
 
 
 @given(labels)
+@example(text='5""')
 def test_folding_equals_the_slow_way(text):
     """The fast fold takes the same characters away as one character at a time."""
     assert answers.fold(text) == slow_fold(text)
