@@ -70,3 +70,14 @@ def test_pytest_excuses_too_few_cases_under_warn_where_something_was_decided(pro
     write(project.path, None, few, cases=30)
     result = run(project)
     assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.OK, {"inconclusive": 3, "passed": 1})
+
+
+def test_a_budget_that_cannot_fail_decides_nothing(project):
+    """Beside verdicts that could not be decided its pass is no excuse: exit code 1 under warn."""
+    hollow = text(
+        "  disagreement: {each language: at most 10%}\n  escalation: {overall: 0% to 100%}\n",
+        more="inconclusive: warn\n",
+    )
+    write(project.path, None, hollow, cases=30)
+    result = run(project)
+    assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"inconclusive": 3, "passed": 1})
