@@ -273,9 +273,9 @@ def settles(leaf: Leaf, values: NDArray[np.floating]) -> Mask:
 def _readable(batch: Batch, leaf: Leaf, model: str) -> bool:
     """Whether this traffic has a column of each model a signal reads.
 
-    One is enough: a judge records a score or an answer, and need not say whom it judged. A status says nothing.
+    One is enough: a judge records a score or an answer. How its call ended and whom it judged are no signal.
     """
-    wanted = {field for field in signals.needs(leaf.signal, model) if field.name != "status"}
+    wanted = {field for field in signals.needs(leaf.signal, model) if field.name not in {"status", "judged"}}
     found = {field.model for field in wanted if batch.has(*field)}
     return found == {field.model for field in wanted}
 
