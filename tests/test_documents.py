@@ -84,6 +84,13 @@ def test_set_up_is_two_commands(commands):
         assert part in read(".ci/run")
 
 
+def test_the_main_job_leaves_what_the_readme_names(request):
+    """The settings of the project write the report and the evidence where the README looks for them."""
+    for name, path in {"report": "reports/cascade.html", "evidence": "reports/evidence.json"}.items():
+        assert request.config.getini(f"cascade_{name}") == path
+        assert f"`{path}`" in read("README.md")
+
+
 def test_examples_are_collected(request):
     """Examples in docstrings and documents are tests of every run: nothing turns them off in silence."""
     collect = request.config.pluginmanager.getplugin(str(ROOT / "conftest.py")).pytest_collect_file
