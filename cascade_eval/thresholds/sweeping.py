@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cascade_eval import bounds
-from cascade_eval.cascade import Cascade, leaves
-from cascade_eval.cohorts import Codes
 from cascade_eval.counts import AGREE, DISAGREE, Counts, sums
 from cascade_eval.replay import Columns, always_flagship, decide
+from cascade_eval.thresholds.places import Edges, Place, edges, places, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from cascade_eval.cascade import Leaf, Tier
+    from cascade_eval.cascade import Cascade
     from cascade_eval.replay import Decisions, Replay
 
     Floats = NDArray[np.float64]
-
-EDGES: Final = 1001
-"""Most thresholds tried in a streaming evaluation; in memory every distinct value is."""
 
 QUANTITIES: Final = ("escalated", "compared", "disagrees", "cost", "unpriced", "started", "flagship")
 """What is counted by bin, once as if settled and once as if escalated.
@@ -37,187 +33,6 @@ QUANTITIES: Final = ("escalated", "compared", "disagrees", "cost", "unpriced", "
 Cost and always-flagship's are of cases in which both are known; `unpriced` counts the others. The last two hardly
 depend on a threshold: what they would be anyway is counted with the rest, and by bin only what differs from it.
 """
-
-
-@dataclass(frozen=True)
-class Place:
-    """One leaf of one gate.
-
-    Parameters
-    ----------
-    position, number
-        Position of the tier, and of the leaf within its gate.
-    tier, leaf
-        The same, as values.
-    """
-
-    position: int
-    number: int
-    tier: Tier
-    leaf: Leaf
-
-    @property
-    def name(self) -> str:
-        """Name of the tables that belong to it."""
-        return f"{self.position}.{self.number}"
-
-
-def places(cascade: Cascade) -> Iterator[Place]:
-    """Find the leaves whose threshold can be moved: single gates, and named leaves of composite ones."""
-    for position, tier in enumerate(cascade.tiers):
-        found = list(leaves(tier.gate))
-        for number, leaf in enumerate(found):
-            if len(found) == 1 or leaf.name is not None:
-                yield Place(position, number, tier, leaf)
-
-
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """Thresholds to count exactly, in ascending order of the value that settles more surely.
-
-    Parameters
-    ----------
-    values
-        Thresholds, ascending; descending where lower is surer.
-    surer
-        Which direction means surer.
-    complete
-        Whether these are all distinct values, so that every possible threshold is among them.
-    """
-
-    values: Floats
-    surer: str = "higher"
-    complete: bool = True
-
-    def bins(self, compared: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Count, for each case, the thresholds at which it settles; 0 where the value is missing."""
-        sign = 1.0 if self.surer == "higher" else -1.0
-        ascending = self.values * sign
-        if compared.dtype == np.float32:
-            # The threshold is compared in the precision of the recorded column.
-            ascending = ascending.astype(np.float32)
-        found = np.searchsorted(ascending, compared * np.asarray(sign, compared.dtype), side="right")
-        return np.where(np.isnan(compared), 0, found)
-
-
-def edges(
-    values: Floats,
-    cases: NDArray[np.integer],
-    *,
-    named: Sequence[float] = (),
-    surer: str = "higher",
-    limit: int = EDGES,
-) -> Edges:
-    """Choose thresholds to count: all distinct values, or evenly filled quantiles, and every named one.
-
-    Parameters
-    ----------
-    values
-        Distinct values that occur, shape (n_distinct,).
-    cases
-        How many cases have each, shape (n_distinct,).
-    named
-        Thresholds in use.
-    surer
-        Which direction means surer.
-    limit
-        Most values beside the named ones.
-
-    Examples
-    --------
-    >>> edges(np.array([0.1, 0.5, 0.9]), np.array([5, 1, 1]), named=[0.7]).values
-    array([0.1, 0.5, 0.7, 0.9])
-    """
-    complete = len(values) <= limit
-    chosen = values
-    if not complete:
-        mass = np.cumsum(cases)
-        wanted = np.linspace(0, mass[-1], limit)
-        chosen = values[np.unique(np.minimum(np.searchsorted(mass, wanted), len(values) - 1))]
-    ascending = np.unique(np.concatenate([chosen, np.asarray(named, dtype=np.float64)]))
-    return Edges(ascending if surer == "higher" else ascending[::-1], surer, complete)
-
-
-@dataclass(frozen=True, eq=False)
-class Variants:
-    """Cascades that differ in one threshold only: what each does is read off two replays instead of one of each.
-
-    Parameters
-    ----------
-    cascades
-        The cascades.
-    place
-        The leaf whose threshold differs.
-    thresholds
-        Their thresholds.
-    """
-
-    cascades: tuple[Cascade, ...]
-    place: Place
-    thresholds: Edges
-
-    def codes(self, columns: Columns, family: tuple[str, ...], bins: NDArray[np.int64]) -> Codes:
-        """Split the members of a family by how many of the thresholds a case settles at."""
-        plain = columns.codes(family)
-        width = len(self.thresholds.values) + 1
-        members = tuple((*member, str(found)) for member in plain.members for found in range(width))
-        return Codes(family, plain.codes * width + bins, members)
-
-    def first(self, cascade: Cascade) -> int:
-        """Count of thresholds from which on a case settles in this cascade."""
-        threshold = _leaf(cascade, self.place).threshold
-        at = np.flatnonzero(self.thresholds.values == threshold)
-        return int(at[0]) + 1 if len(at) else len(self.thresholds.values) + 1
-
-    def bins(self, columns: Columns) -> NDArray[np.int64]:
-        """How many of the thresholds each case settles at."""
-        return self.thresholds.bins(columns.value(self.place.tier, self.place.number, self.place.leaf))
-
-    def decisions(self, cascade: Cascade, both: tuple[Decisions, Decisions], bins: NDArray[np.int64]) -> Decisions:
-        """Return one cascade's start, settled and served from the two replays; its costs and times are not."""
-        settled, escalated = both
-        settles = bins >= self.first(cascade)
-        return replace(
-            escalated,
-            settled=np.where(settles, settled.settled, escalated.settled),
-            served=np.where(settles, settled.served, escalated.served),
-        )
-
-    def counts(self, cascade: Cascade, settled: Counts, escalated: Counts) -> Counts:
-        """Return one cascade's counts from those of the two replays, split by `codes`."""
-        first = self.first(cascade)
-        members = tuple(dict.fromkeys(member[:-1] for member in (*settled.members, *escalated.members)))
-        place = {member: i for i, member in enumerate(members)}
-
-        def part(counts: Counts, *, settles: bool) -> Counts:
-            wanted = [(int(member[-1]) >= first) == settles for member in counts.members]
-            places = [place[member[:-1]] if take else -1 for member, take in zip(counts.members, wanted, strict=True)]
-            return counts.pool(members, places)
-
-        return part(settled, settles=True) + part(escalated, settles=False)
-
-
-def variants(cascades: Sequence[Cascade]) -> list[Variants]:
-    """Find groups of two or more cascades that differ in one threshold only."""
-    groups: dict[tuple[object, ...], list[tuple[Cascade, Place]]] = {}
-    for cascade in cascades:
-        place = next(places(cascade), None)
-        if place is not None:
-            groups.setdefault((place.name, _without(cascade, place)), []).append((cascade, place))
-    found = []
-    for group in groups.values():
-        if len(group) < 2:
-            continue
-        _, place = group[0]
-        named = {each.leaf.threshold for _, each in group if each.leaf.threshold is not None}
-        values = np.array(sorted(value for value in named if not np.isnan(value)))
-        tried = Edges(values if place.leaf.surer == "higher" else values[::-1], place.leaf.surer)
-        found.append(Variants(tuple(cascade for cascade, _ in group), place, tried))
-    return found
-
-
-def _leaf(cascade: Cascade, place: Place) -> Leaf:
-    return list(leaves(cascade.tiers[place.position].gate))[place.number]
 
 
 def count(
@@ -252,7 +67,7 @@ def count(
         if place.name not in tried:
             continue
         # A slice is counted anew: its rows may be gone when another slice's take their address.
-        key = ("sweep", place.name, _without(cascade, place), family, id(tried[place.name]))
+        key = ("sweep", place.name, without(cascade, place), family, id(tried[place.name]))
         planes = columns.kept.get(key) if rows is None else None
         if planes is None:
             planes = _planes(cascade, decisions, columns, place, tried[place.name], codes.codes, shape, rows)
@@ -260,24 +75,6 @@ def count(
             columns.kept[key] = planes
         arrays |= {f"{kind}.{place.name}": table for kind, table in planes.items()}
     return Counts(codes.members, arrays)
-
-
-def _without(cascade: Cascade, place: Place) -> tuple[object, ...]:
-    """Everything about a cascade but the moved threshold, so that cascades that differ only in it share a pass."""
-    tiers = []
-    for position, tier in enumerate(cascade.tiers):
-        gates = tuple(
-            (
-                leaf.signal.key,
-                leaf.calibrate,
-                leaf.surer,
-                None if (position, n) == (place.position, place.number) else leaf.threshold,
-            )
-            for n, leaf in enumerate(leaves(tier.gate))
-        )
-        single = len(gates) == 1
-        tiers.append((tier.model, tier.timeout, tier.hedged, gates, None if single else repr(tier.gate)))
-    return (tuple(tiers), repr(cascade.routes))
 
 
 def _planes(
