@@ -13,7 +13,7 @@ what is told   cascade, budgets, suite
 what was seen  traffic, goldens
 columns        signals, calibration, agreement, costs, cohorts: arrays in, arrays out
 counted        replay, counts, metrics: who settled each case, and what follows from it
-judged         bounds, verdicts, baseline, thresholds
+judged         bounds, verdicts, baseline, thresholds, audit
 a whole run    runs, evidence, report
 =============  ========================================================================
 
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_eval import (
         agreement,
+        audit,
         baseline,
         bounds,
         budgets,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "agreement",
+    "audit",
     "baseline",
     "bounds",
     "budgets",

@@ -14,7 +14,7 @@ import cascade_eval
 ROOT = Path(__file__).parents[1]
 
 MODULES = (
-    "agreement", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "errors",
+    "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "errors",
     "evidence", "goldens", "metrics", "replay", "report", "runs", "signals", "suite", "thresholds", "traffic", "verdicts",
 )  # fmt: skip
 
@@ -27,6 +27,7 @@ DOCUMENTED = {
     "bounds": {"rate", "zero_disagreement_minimum", "cases_to_decide", "smallest_provable"},
     "report.html": {"write"},
     "starter": {"init", "demo"},
+    "audit": {"plan", "sample", "read", "merge", "load", "load_plan"},
 }
 """Functions that documents and help texts name."""
 

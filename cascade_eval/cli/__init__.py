@@ -1,7 +1,7 @@
 """The command line: check a suite, draw a report, and begin.
 
-A command answers in exit codes: 0 for done, 4 for what cannot be used (a suite, data, evidence, an option), with one line
-``file:line: message`` for each reason. Budgets are judged by pytest; no command here passes or fails one.
+A command answers in exit codes: 0 for done, what its help says where it judges something, 4 for what cannot be used (a suite, data, evidence, an option), with one line
+``file:line: message`` for each reason. The budgets of a suite are judged by pytest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from cascade_eval.cli.audit import audit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,6 +167,9 @@ def demo(keep: bool) -> None:  # noqa: FBT001  click's signature
         click.echo(line)
 
 
+commands.add_command(audit)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit code."""
     sys.exit(run(arguments))
@@ -180,7 +185,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         # Not standalone: click would end with code 2 where the code here is 4 for everything that cannot be used.
-        commands.main(arguments, prog_name="cascade-eval", standalone_mode=False)
+        code = commands.main(arguments, prog_name="cascade-eval", standalone_mode=False)
     except click.Abort:
         click.echo("interrupted", err=True)
         return 130
@@ -196,7 +201,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             click.echo(_clean(str(problem)), err=True)
         return UNUSABLE
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _hand_out(text: str, output: str | None) -> None:

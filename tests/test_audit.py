@@ -1,0 +1,629 @@
+"""Plan, draw, read: what an audit promises at each step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+
+import audit_windows as made
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cascade_eval import audit, bounds, suite, traffic
+from cascade_eval.cascade import Cascade, Leaf, Signal, Tier
+from cascade_eval.errors import UsageError
+
+NOW = dt.datetime(2026, 1, 12, tzinfo=dt.UTC)
+SIZES = {"en": 1000, "fr": 300}
+PRIOR = {"language=en": 0.03, "language=fr": 0.25}
+
+SUITE = """\
+traffic: window.parquet
+cascades:
+  current:
+    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.8}}
+    - {tier: flagship, model: big}
+agreement: same label
+cohorts: [language]
+budgets:
+  disagreement: {overall: at most 10%, each language: at most 10%}
+"""
+
+
+def planned(whole, **options):
+    return audit.plan(made.window(whole), made.promised(), **{"cases": 200, "prior": PRIOR, "now": NOW, **options})
+
+
+def drawn(whole, plan=None, *, seed=1, **options):
+    opened = traffic.from_frame(whole, name="window")
+    return audit.sample(plan or planned(whole), made.window(opened), opened, seed=seed, now=NOW, **options)
+
+
+def answers(sample, whole, *, missing=0, **changes):
+    """Answer the cases of a sample as the flagship does, without the last `missing` ones of each stratum."""
+    left = np.zeros(sample.cases, dtype=bool)
+    for code in range(len(sample.strata)):
+        left[np.flatnonzero(sample.codes == code)[: sample.strata[code].cases - missing]] = True
+    chosen = {name for name, keep in zip(sample.ids, left, strict=True) if keep}
+    rows = [row for row in whole.to_pylist() if row["case_id"] in chosen]
+    keep = ("case_id", "big.answer", "big.cost_usd")
+    return traffic.from_records([{name: row[name] for name in keep} | changes for row in rows], name="answers")
+
+
+def evaluated(cases, text=SUITE):
+    found = suite.parse(text, file="s.cascade.yaml", base=Path())
+    return suite.evaluate(found, cases)
+
+
+def refused(call, *parts):
+    with pytest.raises(UsageError) as caught:
+        call()
+    for part in parts:
+        assert part in str(caught.value)
+
+
+# --- plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_pays_every_floor_it_can():
+    """Each cohort gets the calls that decide it, the rest goes where the overall rate needs it, and it says what it costs."""
+    plan = planned(made.table(SIZES))
+    en, fr = plan.strata
+    assert (en.floor, fr.floor) == (89, bounds.cases_to_decide(0.25, 0.1, family=2))
+    assert en.decided
+    assert fr.decided
+    assert plan.calls == 200
+    assert plan.usd_per_call == 0.01
+    assert plan.spend == pytest.approx(2.0)
+    assert plan.shortfalls == ()
+    assert en.chance >= 0.8
+    assert plan.overall.needed is not None
+
+
+def test_the_price_is_that_of_recorded_calls():
+    """In production the flagship's price is known from escalated cases."""
+    plan = planned(made.seen_in_production(made.table(SIZES)))
+    assert (plan.usd_per_call, plan.price_from) == (0.01, "mean of 20 calls in this window")
+
+
+@pytest.mark.parametrize(
+    ("caps", "calls"), [({"usd": 1.5}, 150), ({"usd": 1.5, "cases": 120}, 120), ({"cases": 180}, 180)]
+)
+def test_both_caps_hold(caps, calls):
+    """The plan stays within the cases and within the dollars."""
+    plan = planned(made.table(SIZES), **{"cases": None, **caps})
+    assert plan.calls == calls
+    assert plan.usd is None or plan.spend <= plan.usd + 1e-9
+
+
+def test_a_plan_says_what_it_cannot_decide():
+    """A cohort without its floor is named with the calls, the dollars and, where the window is too short, how long it must be."""
+    plan = planned(made.table({"en": 1000, "fr": 300, "nl": 20}), prior=PRIOR)
+    [sentence] = plan.shortfalls
+    assert sentence.startswith("language=nl: 89 calls ($0.89) would decide it, and it gets")
+    assert "This window has 20 such cases: take one 4.5 times as long" in sentence
+
+
+def test_a_rate_on_its_budget_is_never_decided():
+    """An expected rate at the budget has no floor, and the plan says so."""
+    plan = planned(made.table(SIZES), prior={"language=en": 0.1, "language=fr": 0.25})
+    assert plan.strata[0].floor is None
+    assert "over 100,000 calls would be needed" in plan.shortfalls[0]
+
+
+def test_without_a_prior_the_plan_says_what_it_assumed():
+    """A cohort without an earlier rate is expected to use three tenths of its budget."""
+    plan = planned(made.table(SIZES), prior={"language=fr": (3, 60)})
+    en, fr = plan.strata
+    assert (en.prior, en.prior_from) == (pytest.approx(0.03), "three tenths of its budget, for want of an earlier rate")
+    assert (fr.prior, fr.prior_from) == (3.5 / 61, "3 of 60 before")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"cases": None}, ("an audit needs a cap",)),
+        ({"cases": 0}, ("at least one case",)),
+        ({"prior": {"language=en": 3}}, ("the prior of 'language=en' is 3",)),
+        ({"per": ["topic"]}, ("no budget says how much 'topic=(none)' may disagree",)),
+        ({"usd_per_call": 0.0}, ("costs more than nothing",)),
+        (
+            {"cases": 40, "prior": {"language=en": 0.03, "language=fr": 0.05}},
+            (
+                "40 calls decide no cohort",
+                "91 calls ($0.91) decide one cohort, with 2 for each other; 292 ($2.92) decide all.",
+                "language=fr: 203 calls ($2.03) would decide it",
+            ),
+        ),
+    ],
+)
+def test_plans_that_are_refused(options, parts):
+    """What cannot be planned, or would decide nothing, is an error that says what it would take."""
+    refused(lambda: planned(made.table(SIZES), **options), *parts)
+
+
+def test_dollars_need_a_price():
+    """A cap in dollars without any known price is refused; in cases it is not."""
+    cases = made.table(SIZES).drop(["big.cost_usd"])
+    refused(lambda: planned(cases, cases=None, usd=5), "no call of 'big' of known cost", "usd_per_call")
+    assert planned(cases).spend is None
+    assert planned(cases, cases=None, usd=5, usd_per_call=0.05).calls == 100
+
+
+def test_a_window_without_unescalated_cases_is_refused():
+    """Where everything was escalated there is nothing to audit."""
+    refused(lambda: planned(made.table({"en": 0})), "escalated every case")
+
+
+def test_a_window_of_unknown_paths_is_refused():
+    """Where paths are unknown nobody can say what was not escalated."""
+    cases = made.table(SIZES).drop(["mini.confidence"])
+    refused(lambda: planned(cases), "0 of 1,320 cases have a known path")
+    refused(lambda: audit.plan([], made.promised(), cases=5), "there is none")
+
+
+def test_the_strictest_line_counts():
+    """A cohort named in a line of its own keeps the stricter of both promises."""
+    lines = made.promised(("each language", "at most 10%"), ("language=fr", "at most 5%"))
+    plan = audit.plan(made.window(made.table(SIZES)), lines, cases=500)
+    assert [each.limit for each in plan.strata] == [0.1, 0.05]
+
+
+def test_small_cohorts_are_pooled_as_in_the_suite():
+    """Cohorts below the suite's size are one stratum, counted as the suite counts them, escalated cases included."""
+    cases = made.table({"en": 1000, "fr": 300, "nl": 45, "pt": 60})
+    plan = planned(cases, at_least={"language": 60}, prior={})
+    found = {each.label: each.unescalated for each in plan.strata}
+    assert found == {"language=en": 1000, "language=fr": 300, "language=pt": 60, "language=(other)": 45}
+    pooled = evaluated(traffic.from_frame(cases), SUITE.replace("[language]", "{language: {at least: 60 cases}}"))
+    assert {v.cohort.get("language"): v.estimate.nobs for v in pooled.verdicts if v.cohort} == {
+        label.removeprefix("language="): size for label, size in found.items()
+    }
+    sample = drawn(cases, plan)
+    assert {"language": "(other)"} in [stratum.cohort for stratum in sample.strata]
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    """What was written is what is read, and nothing else is taken for a plan."""
+    plan = planned(made.table(SIZES), prior={**PRIOR, "language=xx": 0.5})
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan.record()))
+    assert audit.load_plan(file) == plan
+    assert "the prior of 'language=xx' is not used" in plan.notes[0]
+    for text, part in (
+        ("{}", "is not an audit plan"),
+        ("[", "is not an audit plan"),
+        ('{"schema": "x"}', "schema 'x'"),
+    ):
+        file.write_text(text)
+        refused(lambda: audit.load_plan(file), part)
+    refused(lambda: audit.load_plan(tmp_path / "none.json"), "cannot be read")
+
+
+def test_pieces_plan_and_read_as_the_whole():
+    """A window cut into batches gives the same plan, sample and reading."""
+    whole = made.table(SIZES, 0.1)
+    parts = made.pieces(whole, 97)
+    plan = audit.plan(parts, made.promised(), cases=200, prior=PRIOR, now=NOW)
+    assert plan == planned(whole)
+    opened = traffic.from_frame(whole)
+    sample = audit.sample(plan, parts[::-1], opened, seed=1, now=NOW)
+    assert sample.ids == drawn(whole, plan).ids
+    readings = [audit.read(sample, opened, of, made.promised(), now=NOW) for of in (parts, made.window(whole))]
+    assert readings[0].record() == readings[1].record()
+
+
+# --- sample -------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_what_its_rule_says():
+    """Of each cohort the unescalated cases with the smallest keyed hashes, one by one."""
+    whole = made.table(SIZES)
+    sample = drawn(whole, seed="week-3")
+    key = hashlib.blake2b(b"week-3").digest()
+    number = lambda name: hashlib.blake2b(name.encode(), digest_size=8, key=key).digest()  # noqa: E731  the rule
+    rows = [row for row in whole.to_pylist() if row["mini.confidence"] >= 0.8]
+    for stratum in sample.strata:
+        mine = sorted((row["case_id"] for row in rows if row["language"] == stratum.cohort["language"]), key=number)
+        assert set(mine[: stratum.cases]) == {i for i in sample.ids if i.startswith(stratum.cohort["language"])}
+    assert sample.ids == sorted(sample.ids, key=number)
+
+
+def test_order_changes_nothing_and_seeds_change_everything():
+    """Shuffled cases give the same sample; another seed another one."""
+    whole = made.table(SIZES)
+    shuffled = whole.take(np.random.default_rng(0).permutation(len(whole)))
+    assert drawn(shuffled).ids == drawn(whole).ids
+    assert drawn(whole, seed=2).ids != drawn(whole).ids
+
+
+def test_a_larger_sample_contains_a_smaller_one():
+    """More calls of the same seed add cases, and take none away."""
+    whole = made.table(SIZES)
+    small, large = (set(drawn(whole, planned(whole, cases=n)).ids) for n in (150, 400))
+    assert small < large
+
+
+def test_every_case_has_its_chance():
+    """Over 400 seeds each of 40 cases is drawn as often as its probability says, within five standard deviations."""
+    whole = made.table({"en": 40}, escalated=3)
+    plan = audit.plan(made.window(whole), made.promised(("overall", "at most 50%")), cases=20)
+    found = np.zeros(40)
+    for seed in range(400):
+        sample = drawn(whole, plan, seed=seed)
+        assert sample.cases == len(set(sample.ids)) == 20
+        found[[int(name.removeprefix("en-")) for name in sample.ids]] += 1
+    spread = np.sqrt(400 * 0.5 * 0.5)
+    assert np.abs(found - 400 * 0.5).max() < 5 * spread
+    assert sample.probability.tolist() == [0.5] * 20
+
+
+def test_escalated_and_cached_cases_are_never_drawn():
+    """A census draws every unescalated case, and nothing else."""
+    whole = made.table(SIZES)
+    cached = pa.array([number < 100 for number in range(len(whole))])
+    whole = whole.append_column("cached", cached)
+    sample = drawn(whole, planned(whole, cases=5000))
+    kept = {r["case_id"] for r in whole.to_pylist() if r["mini.confidence"] >= 0.8 and not r["cached"]}
+    assert set(sample.ids) == kept
+    assert len(sample.ids) == 1200
+    assert set(sample.probability.tolist()) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["sample.parquet", "sample.jsonl"])
+def test_a_sample_survives_its_file_and_is_traffic(tmp_path, name):
+    """What was written is what is read; the file is traffic in which the flagship has not been asked yet."""
+    sample = drawn(made.seen_in_production(made.table(SIZES)))
+    file = sample.write(tmp_path / name)
+    back = audit.load(file)
+    assert (back.ids, back.strata, back.model, back.drawn_at) == (sample.ids, sample.strata, "big", NOW)
+    assert back.probability.tolist() == sample.probability.tolist()
+    opened = traffic.open(file)
+    assert set(opened.models) == {"mini", "big"}
+    assert (opened.read().status("big") == traffic.ABSENT).all()
+    assert opened.read().text(None, "input", 0).startswith("question ")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_changed_sample_is_refused(tmp_path):
+    """A sample with a row missing, a probability changed, or of another kind of file is no sample."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    file = sample.write(tmp_path / "sample.jsonl")
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[1:]))
+    refused(lambda: audit.load(file), "rows were removed, added or changed")
+    changed = json.loads(lines[0]) | {"audit_probability": 0.9}
+    file.write_text("\n".join([json.dumps(changed), *lines[1:]]))
+    refused(lambda: audit.load(file), "'audit_probability' was changed")
+    file.write_text(json.dumps({"case_id": "a", "mini.answer": "b"}))
+    refused(lambda: audit.load(file), "is not a sample of an audit: it has no column 'audit_stratum'")
+    refused(lambda: sample.write(tmp_path / "sample.csv"), "ends in .parquet or .jsonl")
+
+
+def test_samples_that_are_refused():
+    """A judge that is a tier, a cohort nobody planned, an audit of an audit, another cascade."""
+    whole = made.table(SIZES)
+    plan = planned(whole)
+    for judge in ("mini", "big"):
+        refused(lambda judge=judge: drawn(whole, plan, judge=judge), f"'{judge}' judges", "grade itself")
+    assert drawn(whole, plan, judge="critic").judge == "critic"
+    refused(lambda: drawn(made.table({**SIZES, "pt": 5}), plan), "knows nothing of language=pt")
+    refused(lambda: drawn(made.table({"en": 0, "fr": 0}), plan), "none of the plan's cohorts")
+    audited = whole.append_column("audit_probability", pa.array([0.5] * len(whole)))
+    refused(lambda: drawn(audited, plan), "declares an audit already")
+    other = made.window(whole, cascade=Cascade("other", made.CASCADE.tiers))
+    refused(lambda: audit.sample(plan, other, traffic.from_frame(whole), seed=1), "the plan is for 'current'")
+
+
+# --- read ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_worked_example_of_a_stratified_audit():
+    """Five cohorts of 60 answers each: the weighted rate, its bounds, and the bad cohort's own verdict."""
+    sizes = {"a": 5000, "b": 2000, "c": 1500, "d": 1000, "e": 500}
+    wrong = {"a": 2, "b": 3, "c": 2, "d": 1, "e": 20}
+    whole = made.table(sizes, escalated=5)
+    prior = {f"language={name}": 0.02 for name in sizes}
+    plan = audit.plan(made.window(whole), made.promised(), cases=305, prior=prior)
+    plan = audit_with(plan, 60)
+    sample = drawn(whole, plan)
+    seen = dict.fromkeys(sizes, 0)
+    rows = []
+    for name in sample.ids:
+        cohort = name.partition("-")[0]
+        seen[cohort] += 1
+        rows.append({"case_id": name, "big.answer": "no" if seen[cohort] <= wrong[cohort] else "yes"})
+    reading = audit.read(sample, traffic.from_records(rows), made.window(whole), made.promised(), now=NOW)
+    found = reading.overall
+    assert (round(found.value, 5), round(found.low, 4), round(found.high, 4)) == (0.05, 0.0266, 0.0851)
+    assert round(found.effective, 2) == 184.62
+    outcomes = {v.cohort.get("language", "overall"): v.outcome for v in reading.verdicts}
+    assert outcomes == {
+        "overall": "pass",
+        "a": "inconclusive",
+        "b": "inconclusive",
+        "c": "inconclusive",
+        "d": "pass",
+        "e": "fail",
+    }
+    assert reading.spend.usd is None
+    assert "the cost of 300 of 300 calls is unknown" in reading.spend.reason
+
+
+def audit_with(plan, calls):
+    """Return the same plan with so many calls for each cohort."""
+    record = plan.record()
+    for stratum in record["strata"]:
+        stratum["calls"] = calls
+    from cascade_eval.audit import plans
+
+    return plans._restored(record)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 9])
+def test_one_cohort_reads_as_the_suite_judges_it(missing):
+    """With one cohort, reading the answers and judging the merged traffic by a suite are the same, missing answers included."""
+    whole = made.table({"en": 900}, 0.04)
+    production = made.seen_in_production(whole)
+    sample = drawn(production, planned(production, cases=300, prior={}))
+    said = answers(sample, whole, missing=missing)
+    reading = audit.read(sample, said, made.window(production), made.promised(), now=NOW)
+    merged = audit.merge(traffic.from_frame(production), sample, said)
+    judged = [v for v in evaluated(merged).verdicts if v.metric == "disagreement"]
+    assert len(judged) == len(reading.verdicts) == 2
+    for ours, theirs in zip(reading.verdicts, judged, strict=True):
+        assert ours.outcome == theirs.outcome
+        assert (ours.p_pass, ours.p_fail) == pytest.approx((theirs.p_pass, theirs.p_fail)) or missing == 9
+        assert ours.not_measured == theirs.not_measured == (missing == 9)
+        for name in ("value", "low", "high", "count", "nobs"):
+            if missing < 9:
+                assert getattr(ours.estimate, name) == pytest.approx(getattr(theirs.estimate, name))
+
+
+def test_several_cohorts_read_as_the_suite_judges_them():
+    """Cohort by cohort the numbers are the suite's, and so is the overall rate."""
+    whole = made.table(SIZES, {"en": 0.03, "fr": 0.3})
+    production = made.seen_in_production(whole)
+    sample = drawn(production)
+    said = answers(sample, whole)
+    reading = audit.read(sample, said, made.window(production), made.promised(), now=NOW)
+    judged = evaluated(audit.merge(traffic.from_frame(production), sample, said))
+    theirs = {v.cohort.get("language", "overall"): v for v in judged.verdicts}
+    assert reading.overall.value == pytest.approx(theirs["overall"].estimate.value)
+    for each in reading.cohorts:
+        estimate = theirs[each.cohort["language"]].estimate
+        assert (each.estimate.low, each.estimate.high) == pytest.approx((estimate.low, estimate.high))
+    assert {v.cohort.get("language", "overall"): v.outcome for v in reading.verdicts} == {
+        name: v.outcome for name, v in theirs.items()
+    }
+    assert (reading.cohorts[1].estimate <= 0.1).outcome == "fail"
+
+
+@pytest.mark.parametrize("kind", ["weight", "cluster", "both"])
+def test_weights_and_clusters_read_as_the_suite_judges_them(kind):
+    """Unequal weights and dependent cases are sized as the suite sizes them, overall and by cohort."""
+    whole = made.table(SIZES, {"en": 0.05, "fr": 0.2})
+    number = np.arange(len(whole))
+    if kind != "cluster":
+        whole = whole.append_column("weight", pa.array(1.0 + number % 3))
+    if kind != "weight":
+        whole = whole.append_column("cluster", pa.array([f"talk {n // 7}" for n in number]))
+    sample = drawn(whole)
+    reading = audit.read(sample, answers(sample, whole), made.window(whole), made.promised(), now=NOW)
+    judged = evaluated(audit.merge(traffic.from_frame(whole), sample, answers(sample, whole)))
+    for ours, theirs in zip(reading.verdicts, judged.verdicts, strict=True):
+        for name in ("value", "low", "high", "effective", "count", "nobs"):
+            assert getattr(ours.estimate, name) == pytest.approx(getattr(theirs.estimate, name)), name
+
+
+def test_unknown_answers_count_against_both_claims():
+    """One missing answer of 120 makes the bounds wider on either side; the value is that of the answered ones."""
+    whole = made.table({"en": 900}, 0.04)
+    sample = drawn(whole, planned(whole, cases=120, prior={}))
+    full, short = (
+        audit.read(sample, answers(sample, whole, missing=n), made.window(whole), made.promised()) for n in (0, 1)
+    )
+    x = short.cohorts[0].disagree
+    low, high = bounds.rate([x, x + 1], [120, 120])
+    assert short.overall.value == x / 119
+    assert (short.overall.low, short.overall.high) == pytest.approx((low[0], high[1]))
+    assert "1 of 120 drawn cases have no known comparison" in short.findings[0]
+    assert full.findings == ()
+
+
+def test_nothing_measured_is_no_pass():
+    """An unfilled sample, and one answered in part, prove nothing, and no option excuses it."""
+    whole = made.seen_in_production(made.table(SIZES))
+    sample = drawn(whole)
+    reading = audit.read(sample, traffic.from_batch(sample.batch), made.window(whole), made.promised())
+    assert reading.answered == 0
+    assert all(v.outcome == "inconclusive" and v.not_measured for v in reading.verdicts)
+    assert reading.overall.value is None
+    json.dumps(reading.record(), allow_nan=False)
+
+
+def test_a_stratum_nobody_asked_blocks_the_overall_rate():
+    """Where a cohort with cases got no call, the overall rate is unknown; the other cohorts are judged."""
+    whole = made.table(SIZES)
+    record = planned(whole).record()
+    record["strata"][1]["calls"] = 0
+    from cascade_eval.audit import plans
+
+    sample = drawn(whole, plans._restored(record))
+    reading = audit.read(sample, answers(sample, whole), made.window(whole), made.promised())
+    assert reading.overall.value is None
+    assert 'no case was drawn of {"language": "fr"}' in reading.overall.reason
+    assert [v.outcome for v in reading.verdicts] == ["inconclusive", "pass"]
+    said = answers(sample, whole)
+    refused(lambda: audit.merge(traffic.from_frame(whole), sample, said), 'no case was drawn of {"language": "fr"}')
+
+
+def test_a_named_cohort_nobody_drew_is_not_measured():
+    """A line that names a cohort the sample lacks is inconclusive; a line by other columns is said to be judged elsewhere."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    lines = made.promised(("language=pt", "at most 10%"), ("each topic", "at most 10%"))
+    reading = audit.read(sample, answers(sample, whole), made.window(whole), lines)
+    [verdict] = reading.verdicts
+    assert verdict.not_measured
+    assert "has no case of language=pt" in verdict.reason
+    assert "'disagreement: each topic' is not judged here" in reading.findings[-1]
+
+
+def test_the_audit_pays_for_itself_or_is_a_finding():
+    """Its spend is what its calls cost; what the cascade saved is exact in a census, and an audit dearer than that is named."""
+    whole = made.table(SIZES)
+    sample = drawn(whole, planned(whole, cases=5000))
+    reading = audit.read(sample, answers(sample, whole), made.window(whole))
+    assert reading.spend.calls == 1300
+    assert reading.spend.usd == pytest.approx(13.0)
+    # 1,300 flagship calls not made, less 1,320 calls of the small model.
+    assert reading.spend.saved == pytest.approx(1300 * 0.01 - 1320 * 0.001)
+    assert reading.findings[0].startswith("the audit costs more than it guards: $13 for the audit")
+    small = drawn(whole)
+    cheap = audit.read(small, answers(small, whole), made.window(made.seen_in_production(whole)))
+    assert cheap.spend.usd == pytest.approx(2.0)
+    assert cheap.spend.saved == pytest.approx(reading.spend.saved)
+    assert cheap.findings == ()
+
+
+def test_unknown_costs_stay_unknown():
+    """A call without a cost makes the spend unknown, never smaller; a price by tokens makes it known."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    rows = [
+        {"case_id": name, "big.answer": "yes", "big.input_tokens": 1000, "big.output_tokens": 100}
+        for name in sample.ids
+    ]
+    said = traffic.from_records(rows)
+    assert audit.read(sample, said, made.window(whole)).spend.usd is None
+    prices = {"big": {"input": 2, "output": 8}}
+    priced = audit.read(sample, said, made.window(whole, prices=prices)).spend
+    assert priced.usd == pytest.approx(200 * (1000 * 2e-6 + 100 * 8e-6))
+
+
+def test_the_age_is_a_number_of_days():
+    """Days since the sample was drawn."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    later = NOW + dt.timedelta(days=9, hours=12)
+    assert audit.read(sample, answers(sample, whole), made.window(whole), now=later).age_days == 9.5
+
+
+def test_readings_that_are_refused():
+    """Another window, another cascade, answers of another model, or a tier that judges."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    said = answers(sample, whole)
+    refused(lambda: audit.read(sample, said, made.window(made.table({"en": 1001, "fr": 300}))), "this window has 1,001")
+    refused(lambda: audit.read(sample, said, made.window(made.table({**SIZES, "pt": 4}))), "belong to no cohort")
+    refused(lambda: audit.read(sample, said, made.window(made.table({"en": 5, "fr": 5}))), "are not unescalated")
+    other = Cascade("other", made.CASCADE.tiers)
+    refused(lambda: audit.read(sample, said, made.window(whole, cascade=other)), "the sample is of 'current'")
+    wrong = traffic.from_records([{"case_id": "en-1", "bgi.answer": "yes"}])
+    refused(lambda: audit.read(sample, wrong, made.window(whole)), "no answer of 'big'", "Did you mean 'bgi'?")
+    judging = answers(sample, whole, **{"mini.judged": "big"})
+    refused(lambda: audit.read(sample, judging, made.window(whole)), "'mini' judges answers", "grade itself")
+
+
+def test_answers_nobody_asked_for_count_for_nothing():
+    """A file with more answers than were drawn reads the same, and says how many were not looked at."""
+    whole = made.table(SIZES, 0.05)
+    sample = drawn(whole)
+    less, more = (
+        audit.read(sample, said, made.window(whole), made.promised(), now=NOW)
+        for said in (answers(sample, whole), traffic.from_frame(whole))
+    )
+    assert more.unasked == len(whole) - sample.cases
+    assert [v.record() for v in less.verdicts] == [v.record() for v in more.verdicts]
+
+
+def test_a_null_answer_that_was_served_disagrees():
+    """A cheaper tier that settled with no answer disagrees with whatever the flagship says."""
+    whole = made.table({"en": 300})
+    whole = whole.set_column(3, "mini.answer", pa.nulls(len(whole), pa.string()))
+    sample = drawn(whole, planned(whole, cases=200, prior={}))
+    reading = audit.read(sample, answers(sample, whole), made.window(whole), made.promised())
+    assert reading.cohorts[0].disagree == 200
+
+
+def test_the_tier_that_served_is_compared():
+    """With three tiers each case is compared by the answer of the tier that settled it."""
+    whole = made.table({"en": 400})
+    second = np.arange(len(whole)) % 2 == 0
+    whole = whole.set_column(4, "mini.confidence", pa.array(np.where(second, 0.1, 0.9)))
+    whole = whole.append_column("mid.answer", pa.array(["no"] * len(whole)))
+    whole = whole.append_column("mid.confidence", pa.array([0.9] * len(whole)))
+    mini, flagship = made.CASCADE.tiers
+    three = Cascade("current", (mini, Tier("mid", "mid", Leaf(Signal("confidence"), threshold=0.8)), flagship))
+    of = made.window(whole, cascade=three)
+    plan = audit.plan(of, made.promised(("overall", "at most 10%")), cases=200)
+    sample = audit.sample(plan, of, traffic.from_frame(whole), seed=1)
+    reading = audit.read(sample, answers(sample, whole), of)
+    served = [int(name.removeprefix("en-")) % 2 == 0 for name in sample.ids]
+    assert reading.cohorts[0].disagree == sum(served)
+
+
+def test_judged_agreement_is_filled_in_and_paid():
+    """Where a judge decides, `agrees` is the column to fill in, and the judge's calls are the audit's cost as well."""
+    whole = made.seen_in_production(made.table(SIZES)).append_column("mini.agrees", pa.nulls(1320, pa.bool_()))
+    of = made.window(whole, rule="judged")
+    plan = audit.plan(of, made.promised(), cases=200, prior=PRIOR)
+    sample = audit.sample(plan, of, traffic.from_frame(whole), seed=1, judge="critic")
+    assert sample.batch.has("mini", "agrees")
+    rows = [
+        {"case_id": name, "big.answer": "yes", "big.cost_usd": 0.01, "mini.agrees": i % 4 > 0, "critic.cost_usd": 0.002}
+        for i, name in enumerate(sample.ids)
+    ]
+    said = traffic.from_records(rows)
+    reading = audit.read(sample, said, of, made.promised())
+    assert sum(each.disagree for each in reading.cohorts) == 50
+    assert reading.spend.usd == pytest.approx(200 * 0.012)
+    merged = audit.merge(traffic.from_frame(whole), sample, said)
+    judged = evaluated(merged, SUITE.replace("same label", "judged"))
+    assert judged.verdicts[0].estimate.value == pytest.approx(reading.overall.value)
+
+
+# --- merge --------------------------------------------------------------------------------------------------------
+
+
+def test_merging_changes_the_drawn_cases_only():
+    """Undrawn cases stay as recorded; drawn ones have what the audit heard, and nothing recorded elsewhere."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    said = traffic.from_records([{"case_id": name, "big.answer": "audited"} for name in sample.ids[:50]])
+    merged = audit.merge(traffic.from_frame(whole), sample, said).read()
+    chance = merged.numbers(None, "audit_probability")
+    heard, asked = set(sample.ids[:50]), set(sample.ids)
+    for row, recorded in enumerate(whole.to_pylist()):
+        name = recorded["case_id"]
+        expected = "audited" if name in heard else None if name in asked else recorded["big.answer"]
+        assert merged.text("big", "answer", row) == expected
+        assert np.isnan(chance[row]) == (name not in asked)
+        assert (merged.text("big", "cost_usd", row) is None) == (name in asked)
+        assert merged.text("mini", "answer", row) == "yes"
+
+
+def test_merged_traffic_survives_its_file(tmp_path):
+    """Written and read again, also under foreign column names, it is judged the same."""
+    whole = made.table(SIZES, 0.05)
+    production = made.seen_in_production(whole)
+    sample = drawn(production)
+    merged = audit.merge(traffic.from_frame(production), sample, answers(sample, whole))
+    expected = [v.record() for v in evaluated(merged).verdicts]
+    for number, foreign in enumerate(({}, {"case_id": "request", "answer": "reply"})):
+        file = audit.to_parquet(tmp_path / f"{number}.parquet", merged, columns=foreign)
+        assert [v.record() for v in evaluated(traffic.open(file, columns=foreign)).verdicts] == expected
+
+
+def test_merging_is_refused_where_it_does_not_belong():
+    """Traffic without the drawn cases, and traffic with an audit of its own, take none."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    refused(lambda: audit.merge(traffic.from_frame(whole.slice(500)), sample, answers(sample, whole)), "are not in")
+    audited = whole.append_column("audit_probability", pa.array([0.5] * len(whole)))
+    refused(lambda: audit.merge(traffic.from_frame(audited), sample, answers(sample, whole)), "declares an audit")
