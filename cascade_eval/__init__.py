@@ -14,6 +14,7 @@ what was seen  traffic, goldens
 columns        signals, calibration, agreement, costs, cohorts: arrays in, arrays out
 counted        replay, counts, metrics: who settled each case, and what follows from it
 judged         bounds, verdicts, baseline, thresholds, audit
+over weeks     monitor, history, sequential, drift
 a whole run    runs, evidence, report
 =============  ========================================================================
 
@@ -37,13 +38,17 @@ if TYPE_CHECKING:
         cohorts,
         costs,
         counts,
+        drift,
         errors,
         evidence,
         goldens,
+        history,
         metrics,
+        monitor,
         replay,
         report,
         runs,
+        sequential,
         signals,
         suite,
         thresholds,
@@ -65,13 +70,17 @@ __all__ = [
     "cohorts",
     "costs",
     "counts",
+    "drift",
     "errors",
     "evidence",
     "goldens",
+    "history",
     "metrics",
+    "monitor",
     "replay",
     "report",
     "runs",
+    "sequential",
     "signals",
     "suite",
     "thresholds",

@@ -14,8 +14,9 @@ import cascade_eval
 ROOT = Path(__file__).parents[1]
 
 MODULES = (
-    "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "errors",
-    "evidence", "goldens", "metrics", "replay", "report", "runs", "signals", "suite", "thresholds", "traffic", "verdicts",
+    "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "drift",
+    "errors", "evidence", "goldens", "history", "metrics", "monitor", "replay", "report", "runs", "sequential", "signals",
+    "suite", "thresholds", "traffic", "verdicts",
 )  # fmt: skip
 
 DOCUMENTED = {
@@ -27,6 +28,8 @@ DOCUMENTED = {
     "bounds": {"rate", "zero_disagreement_minimum", "cases_to_decide", "smallest_provable"},
     "report.html": {"write"},
     "starter": {"init", "demo"},
+    "monitor": {"weekly", "fixed", "judge"},
+    "history": {"write", "read", "compact"},
     "audit": {"plan", "sample", "read", "merge", "load", "load_plan"},
 }
 """Functions that documents and help texts name."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade_eval.cli.audit import audit
+from cascade_eval.cli.monitor import monitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,6 +169,7 @@ def demo(keep: bool) -> None:  # noqa: FBT001  click's signature
 
 
 commands.add_command(audit)
+commands.add_command(monitor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,211 @@
+"""The command `monitor`: rows of new traffic into a history, and what all weeks say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cascade_eval.monitor import Findings, Row, Watched
+
+WEEKS: Final = 12
+"""Weeks of the table."""
+
+ROWS: Final = 12
+"""Cohorts, and findings, that are listed; the rest is counted."""
+
+EXIT: Final = {"alarm": 1, "undecided": 3, "quiet": 0}
+"""Exit code of each outcome."""
+
+
+@click.command(short_help="Watch a cascade week by week.")
+@click.argument("suite", metavar="SUITE")
+@click.option("--traffic", metavar="PATH", help="Look at these cases instead of the suite's own.")
+@click.option("--history", metavar="FOLDER|URL", help="Where weeks are kept: a folder, or an SQLAlchemy URL.")
+@click.option("--since", metavar="WEEK", help="Leave out earlier weeks of the history, such as 2026-W28.")
+@click.option("--held-out", "held_out", metavar="PATH", help="A fixed set with this week's answers.")
+@click.option("--judge-set", "judge_set", metavar="MODEL=PATH", help="Frozen answers with known grades, judged again.")
+@click.option("--window", metavar="WEEK", help="Week of the fixed sets; the last week of the traffic unless given.")
+@click.option("--tolerate", metavar="N", type=click.IntRange(min=0), help="Set up to N bad rows aside.")
+def monitor(suite: str, traffic: str | None, history: str | None, tolerate: int | None, **options: Any) -> int:
+    """Watch a cascade week by week: add the traffic's weeks to a history, and look at all of them.
+
+    Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided. 0: none stands, and
+    promises were shown to hold. 4: something cannot be used.
+
+    Example: cascade-eval monitor suites/weekly_replay.cascade.yaml --traffic sample.parquet --history history
+
+    In Python: monitor.judge(monitor.weekly(suite.load(...), traffic.open(...)), suite.load(...).budgets)
+    """
+    from cascade_eval import history as history_
+    from cascade_eval import monitor as monitor_
+    from cascade_eval import suite as suite_
+
+    found = suite_.load(suite)
+    rows = _measure(found, traffic, tolerate, **options)
+    if history is not None:
+        history_.write(history, rows)
+        rows = history_.read(history, suite=rows[0].suite, since=options["since"])
+    findings = monitor_.judge(rows, found.budgets, confidence=found.confidence)
+    for line in lines(rows, findings):
+        click.echo(line)
+    return EXIT[findings.outcome]
+
+
+def _measure(
+    found: Any,
+    path: str | None,
+    tolerate: int | None,
+    *,
+    held_out: str | None,
+    judge_set: str | None,
+    window: str | None,
+    since: str | None,
+) -> tuple[Row, ...]:
+    """Return the rows of this run: the traffic's weeks, and fixed sets."""
+    del since
+    from cascade_eval import monitor as monitor_
+    from cascade_eval import runs
+
+    # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
+    cases = runs.open(_alone(found), traffic_path=path, tolerate=tolerate).traffic
+    rows = monitor_.weekly(found, cases)
+    week = window or max(row.window for row in rows)
+    if held_out is not None:
+        rows += monitor_.fixed(found, _cases(found, held_out), window=week)
+    if judge_set is not None:
+        model, _, where = judge_set.partition("=")
+        rows += monitor_.fixed(found, _cases(found, where), window=week, kind="judge", model=model)
+    return rows
+
+
+def _alone(found: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(found, baseline=None)
+
+
+def _cases(found: Any, path: str) -> Any:
+    from cascade_eval import traffic
+
+    if not path:
+        raise click.UsageError("--judge-set is written MODEL=PATH, the judge's name before its file.")
+    return traffic.open(path, columns=found.source.columns)
+
+
+# --- text ----------------------------------------------------------------------------------------------------------
+
+
+def lines(rows: Sequence[Row], findings: Findings) -> Iterator[str]:
+    """Show the weeks of each cascade, its cohorts in the last one, and what was found."""
+    from cascade_eval.report import terminal
+
+    for cascade in findings.windows:
+        mine = [row for row in rows if row.cascade == cascade]
+        yield from map(terminal.clean, _weeks(cascade, mine))
+        yield from map(terminal.clean, _cohorts(mine, [w for w in findings.sequences if w.cascade == cascade]))
+        yield ""
+    yield from (terminal.clean(line) for line in _found(findings))
+
+
+_COLUMNS = (
+    ("decisions", 11),
+    ("share", 8),
+    ("escalation", 12),
+    ("disagreement", 14),
+    ("bounds", 15),
+    ("$/request", 12),
+    ("p50", 9),
+    ("p95", 9),
+    ("asked again", 13),
+)
+"""Columns of the table, and how wide they are."""
+
+
+def _weeks(cascade: str, rows: Sequence[Row]) -> Iterator[str]:
+    from cascade_eval.report import numbers
+
+    overall = [row for row in rows if not row.cohort and row.kind == "production"]
+    yield f"{cascade:<22}{''.join(f'{head:>{width}}' for head, width in _COLUMNS)}"
+    if len(overall) > WEEKS:
+        yield f"  … {len(overall) - WEEKS:,} earlier weeks"
+    for row in overall[-WEEKS:]:
+        yield _line(row.window if row.complete else f"{row.window} (part)", row)
+    for row in [row for row in rows if not row.cohort and row.kind != "production"][-2:]:
+        rate = row.reason or f"{numbers.show(row.agreed / row.answered, 'rate')} of {row.answered:,} agree"
+        yield f"  {row.window} {row.kind}: {rate}"
+
+
+def _line(name: str, row: Row, tail: str = "") -> str:
+    from cascade_eval.report import numbers
+
+    again = row.regenerated / row.regeneration_known if row.regeneration_known else None
+    cells = (
+        f"{row.decisions:,}",
+        "" if not row.cohort else numbers.show(row.share, "rate"),
+        numbers.show(row.escalation, "rate"),
+        numbers.show(row.disagreement, "rate"),
+        numbers.bounds(row.disagreement_low, row.disagreement_high, "rate"),
+        numbers.show(row.cost_per_request, "dollars"),
+        numbers.show(row.latency_p50, "seconds"),
+        numbers.show(row.latency_p95, "seconds"),
+        "" if again is None else numbers.show(again, "rate"),
+    )
+    shown = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
+    return f"  {name:<20.20}{shown}{tail}".rstrip()
+
+
+def _cohorts(rows: Sequence[Row], watched: Sequence[Watched]) -> Iterator[str]:
+    from cascade_eval.monitor import label
+
+    production = [row for row in rows if row.kind == "production"]
+    last = max(row.window for row in production)
+    state = {sequence.cohort: sequence for sequence in watched}
+    here = [row for row in production if row.window == last and row.cohort]
+    order = ("alarm", "not measured", "open", "within", "")
+    here.sort(key=lambda row: (order.index(_state(state.get(row.cohort))), -row.decisions))
+    overall = state.get(())
+    if overall is not None:
+        yield f"  overall in {last}: {_words(overall)}"
+    for row in here[:ROWS]:
+        yield _line(label(row.cohort), row, f"  {_words(state.get(row.cohort))}")
+    if len(here) > ROWS:
+        yield f"  … and {len(here) - ROWS:,} more cohorts"
+    gone = [sequence for cohort, sequence in state.items() if cohort and cohort not in {row.cohort for row in here}]
+    if gone:
+        yield f"  no case in {last}: {', '.join(label(sequence.cohort) for sequence in gone[:ROWS])}"
+
+
+def _state(sequence: Watched | None) -> str:
+    return "" if sequence is None else sequence.state
+
+
+def _words(sequence: Watched | None) -> str:
+    if sequence is None:
+        return ""
+    from cascade_eval import budgets
+
+    most = budgets.show(sequence.budget, "rate")
+    return {
+        "alarm": f"ALARM since {sequence.since}, over {most}",
+        "within": f"within {most}",
+        "open": f"{most} neither shown nor refuted",
+        "not measured": f"not measured: {sequence.reason}",
+    }[sequence.state]
+
+
+def _found(findings: Findings) -> Iterator[str]:
+    for finding in findings.found[:ROWS]:
+        mark = "ALARM" if finding.alarm and finding.standing else "past" if finding.alarm else "note"
+        yield f"{mark:<6}{finding.first}  {finding.test} · {finding.message}"
+    if len(findings.found) > ROWS:
+        yield f"… and {len(findings.found) - ROWS:,} more findings"
+    yield from (f"note: {note}" for note in findings.notes)
+    yield {
+        "alarm": f"{len(findings.alarms)} alarm{'' if len(findings.alarms) == 1 else 's'} in the last week.",
+        "quiet": "No alarm stands, and promises were shown to hold.",
+        "undecided": "Nothing could be decided: no disagreement budget was shown to hold or to be broken.",
+    }[findings.outcome]

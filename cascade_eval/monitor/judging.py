@@ -1,0 +1,173 @@
+"""What the weeks say: sequences of disagreement, movements of escalation, changes of traffic, fixed sets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascade_eval import bounds, budgets, sequential
+from cascade_eval.monitor import movements, sequences
+from cascade_eval.monitor.nouns import Change, Cohort, Finding, Findings, Row, Watched, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def judge(
+    rows: Sequence[Row],
+    promised: Sequence[budgets.Budget],
+    *,
+    confidence: float = 0.95,
+    at: float = sequential.ALARM,
+) -> Findings:
+    """Read the rows of any number of weeks.
+
+    Parameters
+    ----------
+    rows
+        From `weekly`, `fixed` or a history; of one suite.
+    promised
+        The suite's budgets; those of disagreement "at most" are watched, in every cohort they name.
+    confidence
+        One minus the level of tests and bounds.
+    at
+        Where a restarted sequence raises its alarm: the mean number of weeks to a false one is at least this.
+
+    Returns
+    -------
+    Findings
+
+    Raises
+    ------
+    ValueError
+        For rows of several suites, or the same row twice.
+
+    Examples
+    --------
+    >>> rows = [
+    ...     Row("support", "current", "production", f"2026-W{week}", (), kept=60, least=x, least_size=60, most=x, most_size=60)
+    ...     for week, x in ((20, 3), (21, 2), (22, 4), (23, 15), (24, 16))
+    ... ]
+    >>> promised = [budgets.Budget("disagreement", budgets.parse_scope("overall"), budgets.parse("at most 10%", "rate"))]
+    >>> findings = judge(rows, promised)
+    >>> findings.outcome, findings.first("disagreement")
+    ('alarm', '2026-W23')
+    """
+    _check(rows)
+    production: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.kind == "production":
+            production[row.cascade].append(row)
+    alpha = bounds.alpha(confidence)
+    found: list[Finding] = []
+    watched: list[Watched] = []
+    changes: list[Change] = []
+    notes: list[str] = []
+    for cascade, mine in production.items():
+        for sequence, alarms in sequences.run(cascade, mine, promised, alpha, at):
+            watched.append(sequence)
+            found += alarms
+        moved, split = _escalation(cascade, mine, alpha, confidence)
+        found += moved
+        changes += split
+        notes += _notes(cascade, mine, watched)
+    found += _fixed_sets(rows, alpha)
+    if watched:
+        notes.append(_promise(len(watched), at))
+    windows = {cascade: tuple(sorted({row.window for row in mine})) for cascade, mine in production.items()}
+    ordered = sorted(found, key=lambda f: (not (f.alarm and f.standing), not f.alarm, f.first, f.test, f.cohort))
+    return Findings(tuple(ordered), tuple(watched), tuple(changes), windows, tuple(notes))
+
+
+def _check(rows: Sequence[Row]) -> None:
+    if len({row.suite for row in rows}) > 1:
+        names = ", ".join(sorted({row.suite for row in rows}))
+        raise ValueError(f"rows of several suites ({names}) are judged by different budgets; judge them apart.")
+    if len({row.key for row in rows}) < len(rows):
+        raise ValueError("the same week, cohort and cascade appears twice, and would count as two weeks.")
+
+
+def _escalation(
+    cascade: str, rows: Sequence[Row], alpha: float, confidence: float
+) -> tuple[list[Finding], list[Change]]:
+    found: list[Finding] = []
+    changes: list[Change] = []
+    families = dict.fromkeys(row.family for row in rows)
+    for family in families:
+        own = movements.series(cascade, family, rows)
+        # All cases together move whenever the mix does, so they are tested only where there are no cohorts.
+        if family or len(families) == 1:
+            found += movements.moved(own, alpha)
+        if family:
+            split = movements.changes(own, alpha, confidence)
+            found += movements.mix_shift(split, own.windows)
+            changes += split
+        else:
+            found += movements.aggregate_rule(own)
+    return list(movements.explained(found, changes)), changes
+
+
+def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Iterator[str]:
+    complete = len({row.window for row in rows if row.complete})
+    if complete < movements.REFERENCE:
+        yield (
+            f"{cascade}: {complete} complete weeks; movements of escalation are looked at from {movements.REFERENCE}, and "
+            f"compared with the first {movements.REFERENCE}"
+        )
+    if not any(sequence.cascade == cascade for sequence in watched):
+        yield f"{cascade}: no budget 'disagreement: … at most …', so nothing is watched. Write one for overall and each cohort."
+
+
+def _promise(sequences_: int, at: float) -> str:
+    each = f"at {at:g}, one false alarm in {at:g} weeks or more if its rate is exactly at its budget"
+    if sequences_ == 1:
+        return f"1 sequence: {each}"
+    return f"{sequences_:,} sequences: each {each}; together one in {at / sequences_:.1f} weeks at worst"
+
+
+# --- fixed sets ----------------------------------------------------------------------------------------------------
+
+
+def _fixed_sets(rows: Sequence[Row], alpha: float) -> Iterator[Finding]:
+    """Compare each week of a fixed set with its first, over a year of looks.
+
+    The same cases are asked again, so their weeks lie closer together than the exact test for independent samples
+    expects: it errs on the quiet side.
+    """
+    groups: dict[tuple[str, str, Cohort], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.kind != "production":
+            groups[row.cascade, row.kind, row.cohort].append(row)
+    members: dict[tuple[str, str, tuple[str, ...]], int] = defaultdict(int)
+    for cascade, kind, cohort in groups:
+        members[cascade, kind, tuple(column for column, _ in cohort)] += 1
+    for (cascade, kind, cohort), mine in groups.items():
+        family = members[cascade, kind, tuple(column for column, _ in cohort)]
+        ordered = sorted((row for row in mine if row.reason is None), key=lambda row: row.window)
+        last = max(row.window for row in rows if row.cascade == cascade and row.kind == kind)
+        moved = [row for row in ordered[1:] if _differs(ordered[0], row) <= alpha / movements.LOOKS / family]
+        if moved:
+            yield _moved_set(kind, ordered[0], moved, last)
+
+
+def _differs(first: Row, row: Row) -> float:
+    from scipy.stats import fisher_exact
+
+    table = np.array([[one.agreed, one.answered - one.agreed] for one in (first, row)])
+    return float(fisher_exact(table).pvalue)
+
+
+def _moved_set(kind: str, first: Row, moved: Sequence[Row], last: str) -> Finding:
+    before, after = first.agreed / first.answered, moved[-1].agreed / moved[-1].answered
+    what = "agreement with the flagship" if kind == "held-out" else "the judge's agreement with the known grades"
+    message = (
+        f"{label(first.cohort)}: on the fixed set, {what} went from {budgets.show(before, 'rate')} in {first.window} to "
+        f"{budgets.show(after, 'rate')} in {moved[-1].window} (n={moved[-1].answered:,})"
+    )
+    weeks = tuple(row.window for row in moved)
+    evidence = {"before": before, "after": after}
+    return Finding(
+        f"fixed set: {kind}", first.cascade, first.cohort, weeks[0], weeks, weeks[-1] == last, True, message, evidence
+    )

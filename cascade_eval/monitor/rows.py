@@ -1,0 +1,373 @@
+"""Rows from traffic: one streaming pass, counted by week and cohort."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cascade_eval import agreement, cohorts, metrics, replay
+from cascade_eval.counts import UNKNOWN, UNSAMPLED, Counts, states
+from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
+from cascade_eval.metrics.parts import short
+from cascade_eval.monitor.nouns import Cohort, Kind, Row
+from cascade_eval.prices import parse as parse_prices
+from cascade_eval.suite import counting, evaluation
+from cascade_eval.traffic import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
+
+    from cascade_eval.cascade import Cascade
+    from cascade_eval.cohorts import Member
+    from cascade_eval.suite import Suite
+    from cascade_eval.traffic import Traffic
+    from cascade_eval.verdicts import Estimate
+
+WEEK: Final = "week of decided_at"
+
+NEARLY: Final = 0.9
+"""Share of known comparisons from which a week below the suite's floor still counts in a sequence."""
+
+_DAY: Final = 86_400 * 10**6
+
+_SHOWN: Final = (
+    "escalation",
+    "disagreement",
+    "cost per request",
+    "cost",
+    "latency p50",
+    "latency p95",
+    "regeneration",
+)
+
+
+def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -> tuple[Row, ...]:
+    """Replay traffic through every cascade of a suite and return a row for each week, cohort and cascade.
+
+    Parameters
+    ----------
+    suite
+        Cascades, cohorts, agreement and prices. Small cohorts are not pooled: which ones are small changes weekly.
+    traffic
+        Cases with `decided_at`. With `audit_probability`, only the cases an audit drew are compared.
+    executor
+        Where batches are counted.
+
+    Returns
+    -------
+    tuple of Row
+        By cascade and week; in each week all cases first, then cohorts by name.
+
+    Raises
+    ------
+    UsageError
+        No time, cases without one, or anything that would keep the suite from being judged.
+    """
+    if Field(None, "decided_at") not in traffic.fields:
+        message = (
+            "no column 'decided_at': a week cannot be told. Map a time column: 'columns: {decided_at: created_at}'."
+        )
+        raise DataError([Problem(message, traffic.name)])
+    plan = _plan(suite, traffic, (WEEK,))
+    counted = counting.count(plan, traffic, executor=executor)
+    if counted.cases == 0 or counted.span is None:
+        raise DataError([Problem("no cases: there is no week to show", traffic.name)])
+    _refuse_timeless(counted.counts[plan.cascades[0].name, (WEEK,)], traffic.name)
+    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic)]
+    complete = _complete(sorted({row.window for row in rows}), counted.span)
+    return tuple(replace(row, complete=row.window in complete) for row in rows)
+
+
+def fixed(
+    suite: Suite, traffic: Traffic, *, window: str, kind: Kind = "held-out", model: str | None = None
+) -> tuple[Row, ...]:
+    """Return the rows of a fixed set that was asked again in some week.
+
+    A held-out set shows whether the first tier still agrees with the flagship on cases that do not change: where it is
+    flat while production moves, an evaluation on it sees nothing. A judge's set holds frozen answers with their known
+    grades in `expected`: where it moves, the judge did.
+
+    Parameters
+    ----------
+    suite
+        As for `weekly`.
+    traffic
+        The set with this week's answers.
+    window
+        ISO week, such as ``2026-W28``.
+    kind
+        ``held-out`` or ``judge``.
+    model
+        Whose answers are compared with `expected`, for a judge's set.
+
+    Returns
+    -------
+    tuple of Row
+        For each cascade, all cases and every cohort.
+
+    Raises
+    ------
+    UsageError
+        An unknown kind or model, or a set that cannot be compared.
+    """
+    if kind not in {"held-out", "judge"}:
+        raise UsageError(f"'{kind}' is not a fixed set.{did_you_mean(kind, ['held-out', 'judge'])}")
+    if not _is_week(window):
+        raise UsageError(f"'{window}' is not an ISO week. Write it as '2026-W28'.")
+    if kind == "judge" and model not in traffic.models:
+        hint = did_you_mean(model or "", traffic.models)
+        raise UsageError(
+            f"a judge's set needs the model that judged, and {traffic.name} has none called '{model}'.{hint}"
+        )
+    assert suite.agreement_rule is not None
+    rules = replay.Rules(suite.agreement_rule, parse_prices(suite.prices))
+    families = [family for family in evaluation.families(suite) if cohorts.needs(family) <= traffic.fields]
+    found: dict[tuple[str, Cohort], NDArray[np.int64]] = {}
+    for batch in traffic.batches(_fixed_needs(suite, rules, families, traffic, kind, model)):
+        columns = replay.Columns(batch, rules)
+        for cascade in suite.cascades:
+            right = _agreement(columns, cascade, kind, model)
+            for family in dict.fromkeys(((), *families)):
+                for member, sums in _by_member(columns.codes(family), right):
+                    key = (cascade.name, _cohort(family, member))
+                    found[key] = found.get(key, 0) + sums
+    return tuple(_fixed_row(suite, name, kind, window, cohort, sums) for (name, cohort), sums in found.items())
+
+
+def _plan(suite: Suite, traffic: Traffic, front: tuple[str, ...]) -> counting.Plan:
+    """Plan what a suite counts, with every family split by week, and nothing but what the monitor watches."""
+    alone = replace(
+        suite,
+        baseline=None,
+        budgets=tuple(budget for budget in suite.budgets if budget.metric in {"disagreement", "escalation"}),
+    )
+    made = evaluation.plan(alone, traffic, {}, sweep=False)
+    families = [(*front, *(column for column in family if column not in front)) for family in made.families]
+    return replace(made, baselines={}, families=tuple(dict.fromkeys((front, *families))), tried={})
+
+
+def _refuse_timeless(counts: Counts, name: str) -> None:
+    if (cohorts.NONE,) not in counts.members:
+        return
+    lost = int(counts["states"][counts.members.index((cohorts.NONE,))].sum())
+    message = (
+        f"{lost:,} cases have no 'decided_at' and belong to no week. Leave them out of the data, or give them a time."
+    )
+    raise DataError([Problem(message, name)])
+
+
+def _rows(
+    suite: Suite, cascade: Cascade, plan: counting.Plan, counted: counting.Counted, traffic: Traffic
+) -> Iterator[Row]:
+    context = metrics.Context(
+        tuple(tier.name for tier in cascade.tiers),
+        suite.confidence,
+        suite.coverage,
+        suite.audited,
+        replay.leaf_names(cascade),
+        plan.limits,
+        audit=Field(None, "audit_probability") in traffic.fields,
+        problems=evaluation.flattered(cascade, traffic),
+    )
+    made: list[Row] = []
+    for family in plan.families:
+        made += _of_family(suite, cascade, family, counted.counts[cascade.name, family], context)
+    totals = {row.window: row.traffic for row in made if not row.cohort}
+    shared = [replace(row, share=row.traffic / totals[row.window] if totals[row.window] else None) for row in made]
+    yield from sorted(shared, key=lambda row: (row.window, row.cohort))
+
+
+def _of_family(
+    suite: Suite, cascade: Cascade, family: tuple[str, ...], counts: Counts, context: metrics.Context
+) -> Iterator[Row]:
+    shown = {
+        name: metrics.estimates(metrics.METRICS[name], counts, context) for name in _SHOWN if _counted(name, counts)
+    }
+    masks = _masks(len(cascade.tiers))
+    raw = {name: counts["states"] @ mask for name, mask in masks.items()}
+    weighted = counts["states.w" if "states.w" in counts else "states"] @ masks["decisions"]
+    # What the floor of audited cases alone holds back is still evidence; what proves nothing at all is none.
+    plain = "states.w" not in counts and not counts.clusters and not context.audit
+    plain &= "disagreement" not in context.problems
+    for i, member in enumerate(counts.members):
+        own = {name: estimates[i] for name, estimates in shown.items()}
+        window, cohort = member[0], _cohort(family[1:], member[1:])
+        yield Row(
+            _stem(suite.name),
+            cascade.name,
+            "production",
+            window,
+            cohort,
+            cases=int(counts["states"][i].sum()),
+            decisions=int(raw["decisions"][i]),
+            escalated=int(raw["escalated"][i]),
+            kept=int(raw["kept"][i]),
+            traffic=float(weighted[i]),
+            cost_per_request=_value(own, "cost per request"),
+            cost_ratio=_value(own, "cost"),
+            latency_p50=_value(own, "latency p50"),
+            latency_p95=_value(own, "latency p95"),
+            regenerated=int(raw["regenerated"][i]),
+            regeneration_known=int(raw["regeneration_known"][i]),
+            compared=int(raw["compared"][i]),
+            disagreed=int(raw["disagreed"][i]),
+            **_escalation(own["escalation"]),
+            **_disagreement(own["disagreement"]),
+            **(
+                _worst(raw, i)
+                if plain and own["disagreement"].value is None and own["escalation"].value is not None
+                else {}
+            ),
+        )
+
+
+def _counted(name: str, counts: Counts) -> bool:
+    return not name.startswith("latency") or "latency" in counts
+
+
+def _masks(tiers: int) -> dict[str, Any]:
+    """Which states each raw count of a row adds up."""
+    layout = states(tiers)
+    start, settled, served, _, again = layout.digits
+    last = tiers - 1
+    kept = settled < last
+    compared = kept & (served != UNSAMPLED) & (served != UNKNOWN)
+    chosen = {
+        "decisions": start < last,
+        "escalated": (start < last) & (settled == last),
+        "kept": kept,
+        "compared": compared,
+        "looked": kept & (served != UNSAMPLED),
+        "disagreed": compared & (served == 0),
+        "regenerated": again == 2,
+        "regeneration_known": again > 0,
+    }
+    return {name: layout.mask(mask) for name, mask in chosen.items()}
+
+
+def _escalation(estimate: Estimate) -> dict[str, Any]:
+    if estimate.value is None:
+        return {}
+    return {
+        "escalation": estimate.value,
+        "escalation_low": estimate.low,
+        "escalation_high": estimate.high,
+        "escalation_size": float(estimate.effective or 0.0),
+    }
+
+
+def _disagreement(estimate: Estimate) -> dict[str, Any]:
+    if estimate.value is None or estimate.blocked:
+        return {"reason": estimate.reason}
+    basis: Any = estimate.basis
+    return {
+        "disagreement": estimate.value,
+        "disagreement_low": estimate.low,
+        "disagreement_high": estimate.high,
+        "least": float(basis.low[0]),
+        "least_size": float(basis.low[1]),
+        "most": float(basis.high[0]),
+        "most_size": float(basis.high[1]),
+    }
+
+
+def _worst(raw: dict[str, Any], i: int) -> dict[str, Any]:
+    """Count what a week that was not measured shows all the same, where only a few comparisons are missing.
+
+    Two unknown answers of 150 are too many for a verdict. Counted as agreeing they cannot raise a false alarm, and so
+    few cannot end a true one.
+    """
+    compared, looked, disagreed = (float(raw[name][i]) for name in ("compared", "looked", "disagreed"))
+    if not looked or compared < NEARLY * looked:
+        return {}
+    return {"least": disagreed, "least_size": looked, "most": disagreed + looked - compared, "most_size": looked}
+
+
+def _value(own: dict[str, Estimate], name: str) -> float | None:
+    estimate = own.get(name)
+    return None if estimate is None or estimate.value is None else float(estimate.value)
+
+
+def _cohort(family: tuple[str, ...], member: tuple[str, ...]) -> Cohort:
+    return tuple(zip(family, member, strict=True))
+
+
+def _stem(name: str) -> str:
+    """Name a suite independently of the folder a job runs in."""
+    return PurePosixPath(name).name.removesuffix(".yaml").removesuffix(".cascade")
+
+
+def _complete(windows: Sequence[str], span: tuple[int, int]) -> set[str]:
+    """Weeks the traffic covers: all but those it begins or ends more than a day inside of."""
+    import datetime as dt
+
+    found = set()
+    for window in windows:
+        year, week = window.split("-W")
+        monday = dt.datetime.fromisocalendar(int(year), int(week), 1).replace(tzinfo=dt.UTC)
+        start = int(monday.timestamp()) * 10**6
+        if span[0] <= start + _DAY and span[1] >= start + 6 * _DAY:
+            found.add(window)
+    return found
+
+
+def _is_week(window: str) -> bool:
+    import datetime as dt
+
+    year, separator, week = window.partition("-W")
+    try:
+        dt.date.fromisocalendar(int(year), int(week), 1)
+    except ValueError:
+        return False
+    return bool(separator) and len(week) == 2
+
+
+def _fixed_needs(
+    suite: Suite,
+    rules: replay.Rules,
+    families: Sequence[tuple[str, ...]],
+    traffic: Traffic,
+    kind: Kind,
+    model: str | None,
+) -> frozenset[Field]:
+    wanted: set[Field] = {Field(None, "case_id")}
+    for family in families:
+        wanted |= cohorts.needs(family)
+    for cascade in suite.cascades:
+        first, flagship = cascade.tiers[0].model, cascade.flagship.model
+        if kind == "judge":
+            wanted |= agreement.quality_needs(str(model), traffic.fields)
+        else:
+            wanted |= agreement.needs(rules.agreement, first, flagship)
+    return frozenset(wanted & traffic.fields)
+
+
+def _agreement(columns: replay.Columns, cascade: Cascade, kind: Kind, model: str | None) -> NDArray[np.int8]:
+    """1 where an answer agrees with its reference, 0 where it does not, -1 where that is not known."""
+    if kind == "held-out":
+        return columns.agrees(cascade.tiers[0].model, cascade.flagship.model)
+    quality = columns.quality(str(model))
+    return np.where(np.isnan(quality), -1, np.nan_to_num(quality) >= 1).astype(np.int8)
+
+
+def _by_member(codes: cohorts.Codes, right: NDArray[np.int8]) -> Iterator[tuple[Member, NDArray[np.int64]]]:
+    """Count answers that agree, answers that could be compared, and cases."""
+    size = len(codes.members)
+    sums = np.stack([np.bincount(codes.codes[right >= least], minlength=size) for least in (1, 0, -1)], axis=1)
+    yield from zip(codes.members, sums, strict=True)
+
+
+def _fixed_row(suite: Suite, cascade: str, kind: Kind, window: str, cohort: Cohort, sums: NDArray[np.int64]) -> Row:
+    agreed, answered, cases = sums.tolist()
+    reason = None
+    if short(answered, cases, suite.audited):
+        reason = f"{answered:,} of {cases:,} answers could be compared, below {suite.audited:.0%}"
+    return Row(
+        _stem(suite.name), cascade, kind, window, cohort, cases=cases, agreed=agreed, answered=answered, reason=reason
+    )

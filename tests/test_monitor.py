@@ -1,0 +1,581 @@
+"""Weeks of a cascade: rows as counted by hand, alarms in the right week and cohort, silence where nothing is wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade_eval import budgets, errors, history, monitor, suite, traffic
+from cascade_eval.cli.monitor import lines
+from cascade_eval.cli.monitor import monitor as command
+from cascade_eval.monitor import Row
+
+needs_data = pytest.mark.skipif("CASCADE_EVAL_DATA" not in os.environ, reason="CASCADE_EVAL_DATA is not set")
+
+ROOT = Path(__file__).parents[1]
+SUITE = ROOT / "suites" / "weekly_replay.cascade.yaml"
+PT, EN = {"language": "pt"}, {"language": "en"}
+
+TEXT = """
+traffic: {data}
+cascades:
+  current:
+    - {{tier: mini, model: mini, gate: {{signal: confidence, threshold: 0.5}}}}
+    - {{tier: flagship, model: big}}
+agreement: same label
+cohorts: [language]
+budgets:
+  disagreement: {{overall: at most 10%, each language: at most 20%}}
+"""
+
+
+def promised(**scopes):
+    """Budgets of disagreement by scope, blanks written as underscores."""
+    return [
+        budgets.Budget("disagreement", budgets.parse_scope(scope.replace("_", " ")), budgets.parse(text, "rate"))
+        for scope, text in scopes.items()
+    ]
+
+
+BUDGETS = promised(overall="at most 10%", each_language="at most 10%")
+
+
+def window(number):
+    """Name the n-th week of a series that runs over the end of a year."""
+    year, week, _ = (dt.date(2026, 8, 3) + dt.timedelta(weeks=number)).isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def row(number, cohort=(), *, escalated=30, decisions=100, disagreed=2, compared=60, **values):
+    """Make a production row with unweighted counts."""
+    known = compared > 0
+    one = Row(
+        "support",
+        "current",
+        "production",
+        window(number),
+        tuple(cohort.items()) if cohort else (),
+        cases=decisions,
+        decisions=decisions,
+        escalated=escalated,
+        escalation=escalated / decisions if decisions else None,
+        escalation_size=float(decisions),
+        traffic=float(decisions),
+        kept=decisions - escalated,
+        compared=compared,
+        disagreed=disagreed,
+        disagreement=disagreed / compared if known else None,
+        least=float(disagreed if known else 0),
+        least_size=float(compared),
+        most=float(disagreed if known else 0),
+        most_size=float(compared),
+        reason=None if known else "no flagship answer",
+    )
+    return replace(one, **values)
+
+
+def weeks_of(path, *goldens):
+    """Write several goldens of this project as one file; return its path."""
+    tables = [pq.read_table(ROOT / "goldens" / golden / "cases.parquet") for golden in goldens]
+    pq.write_table(pa.concat_tables(tables), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def sixteen(tmp_path_factory):
+    """Rows of ten healthy weeks and six of each continuation."""
+    folder, found = tmp_path_factory.mktemp("weeks"), suite.load(SUITE)
+    return {
+        name: monitor.weekly(found, traffic.open(weeks_of(folder / f"{name}.parquet", "incident", name)))
+        for name in ("incident_saturated", "incident_mix_shift")
+    }
+
+
+def judged(rows):
+    """Judge rows by the suite's budgets."""
+    return monitor.judge(rows, suite.load(SUITE).budgets)
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_what_one_would_count_in_pandas(sixteen):
+    """Decisions, escalation, comparison, cost, share and latency of each week and language."""
+    frame = pd.concat(
+        pd.read_parquet(ROOT / "goldens" / name / "cases.parquet") for name in ("incident", "incident_saturated")
+    )
+    iso = frame.decided_at.dt.isocalendar()
+    frame["window"] = iso.year.astype(str) + "-W" + iso.week.astype(str).str.zfill(2)
+    frame["kept"] = frame["mini.confidence"] >= 0.80
+    frame["differs"] = frame["mini.answer"] != frame["flagship.answer"]
+    frame["paid"] = frame["mini.cost_usd"] + frame["flagship.cost_usd"].where(~frame.kept, 0)
+    frame["took"] = frame["mini.latency_s"] + frame["flagship.latency_s"].where(~frame.kept, 0)
+    rows = {(one.window, one.cohort): one for one in sixteen["incident_saturated"]}
+    assert len(rows) == 16 * 3
+    for (week, language), mine in frame.groupby(["window", "language"]):
+        one = rows[week, (("language", language),)]
+        kept = mine[mine.kept]
+        assert (one.decisions, one.escalated) == (len(mine), len(mine) - len(kept))
+        assert (one.compared, one.disagreed) == (len(kept), int(kept.differs.sum()))
+        assert one.cost_per_request == pytest.approx(mine.paid.mean())
+        assert one.share == pytest.approx(len(mine) / (frame.window == week).sum())
+        assert one.latency_p50 == pytest.approx(mine.took.median(), rel=0.02)
+        assert one.complete
+
+
+def test_rows_of_parts_of_the_traffic_are_the_same_rows(sixteen):
+    """Week by week or all at once: a job that sees one golden at a time writes the rows of one that sees both."""
+    found = suite.load(SUITE)
+    parts = [
+        one
+        for golden in ("incident", "incident_saturated")
+        for one in monitor.weekly(found, traffic.open(str(ROOT / "goldens" / golden / "cases.parquet")))
+    ]
+    assert tuple(parts) == sixteen["incident_saturated"]
+
+
+def small(tmp_path, **columns):
+    """Write a suite and traffic of a few cases, two a day from Monday, 3 August 2026 on."""
+    n = len(columns["confidence"])
+    base = {
+        "case_id": [f"c{i}" for i in range(n)],
+        "decided_at": [dt.datetime(2026, 8, 3, tzinfo=dt.UTC) + dt.timedelta(hours=12 * i) for i in range(n)],
+        "language": ["en"] * n,
+        "mini.answer": ["a"] * n,
+        "big.answer": ["a"] * n,
+    }
+    columns["mini.confidence"] = columns.pop("confidence")
+    pq.write_table(pa.table({**base, **columns}), tmp_path / "cases.parquet")
+    path = tmp_path / "few.cascade.yaml"
+    path.write_text(TEXT.format(data="cases.parquet"), encoding="utf-8")
+    found = suite.load(path)
+    return found, traffic.open(str(tmp_path / "cases.parquet"))
+
+
+def test_partial_weeks_are_marked(tmp_path):
+    """Traffic from a Thursday to a Tuesday covers one week of three."""
+    start = dt.datetime(2026, 8, 6, tzinfo=dt.UTC)
+    times = [start + dt.timedelta(hours=6 * i) for i in range(4 * 13)]
+    found, cases = small(tmp_path, confidence=[0.9] * len(times), decided_at=times)
+    overall = [(one.window, one.complete) for one in monitor.weekly(found, cases) if not one.cohort]
+    assert overall == [("2026-W32", False), ("2026-W33", True), ("2026-W34", False)]
+
+
+def test_only_what_an_audit_drew_is_compared(tmp_path):
+    """With `audit_probability`, the flagship's answers on other unescalated cases are not looked at."""
+    found, cases = small(
+        tmp_path,
+        confidence=[0.9] * 12 + [0.1] * 2,
+        audit_probability=[0.5, None] * 6 + [None, None],
+        **{"big.answer": ["a", "b"] * 6 + ["a", "a"]},
+    )
+    one = monitor.weekly(found, cases)[0]
+    assert (one.kept, one.compared, one.disagreed, one.reason) == (12, 6, 0, None)
+    assert one.least_size == pytest.approx(6.0)
+
+
+def test_what_was_not_measured_says_so(tmp_path):
+    """Without the flagship's answers a row has a reason and no rate, and the monitor decides nothing."""
+    found, cases = small(tmp_path, confidence=[0.9] * 14, **{"big.answer": [None] * 14})
+    rows = monitor.weekly(found, cases)
+    assert all(one.disagreement is None and "audited is 0" in one.reason for one in rows)
+    findings = monitor.judge(rows, found.budgets)
+    assert findings.outcome == "undecided"
+    assert {sequence.state for sequence in findings.sequences} == {"not measured"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "counted"), [(0, (10, 100, 10)), (1, (10, 100, 11)), (8, (10, 100, 18)), (11, (0, 0, 0))]
+)
+def test_a_few_missing_comparisons_count_against_every_claim(tmp_path, missing, counted):
+    """As agreeing for an alarm, as disagreeing for its absence, also below the floor of 99%; above 10% nothing counts."""
+    times = [dt.datetime(2026, 8, 3, tzinfo=dt.UTC) + dt.timedelta(hours=i) for i in range(100)]
+    answers = ["b"] * 10 + ["a"] * (90 - missing) + [None] * missing
+    found, cases = small(tmp_path, confidence=[0.9] * 100, decided_at=times, **{"big.answer": answers})
+    one = monitor.weekly(found, cases)[0]
+    assert (one.least, one.least_size, one.most) == counted
+    assert (one.reason is None) == (missing <= 1)
+
+
+def test_a_threshold_chosen_on_this_data_proves_nothing_about_it(tmp_path):
+    """Not even what a week below the floor would show."""
+    found, cases = small(tmp_path, confidence=[0.9] * 14)
+    text = (tmp_path / "few.cascade.yaml").read_text(encoding="utf-8")
+    chosen = text.replace("threshold: 0.5", f"threshold: 0.5, chosen_on: {cases.sha256()}")
+    found = suite.parse(chosen, file="few.cascade.yaml", base=tmp_path)
+    one = monitor.weekly(found, cases)[0]
+    assert "chosen on this data" in one.reason
+    assert one.least_size == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop_columns(["decided_at"]), "no column 'decided_at'"),
+        (lambda table: table.slice(0, 0), "no cases"),
+        (
+            lambda table: table.set_column(
+                1, "decided_at", pa.array([None, *table["decided_at"].to_pylist()[1:]], table["decided_at"].type)
+            ),
+            "1 cases have no 'decided_at'",
+        ),
+    ],
+    ids=["no column", "no case", "a null"],
+)
+def test_cases_without_a_week_are_refused(tmp_path, change, message):
+    """Nothing is left out silently."""
+    found, _ = small(tmp_path, confidence=[0.9] * 14)
+    file = tmp_path / "cases.parquet"
+    pq.write_table(change(pq.read_table(file)), file)
+    with pytest.raises(errors.UsageError, match=message):
+        monitor.weekly(found, traffic.open(str(file)))
+
+
+# --- the incident --------------------------------------------------------------------------------------------------
+
+
+def test_saturation_is_named_in_its_first_week(sixteen):
+    """Week 11 (2026-W38): the sequence and the shift fire in Portuguese, and nothing ever fires in English."""
+    findings = judged(sixteen["incident_saturated"])
+    assert findings.outcome == "alarm"
+    assert findings.first("disagreement", PT) == "2026-W38"
+    assert findings.first("escalation shift", PT) == "2026-W38"
+    assert findings.first("mix shift") == "2026-W34"
+    assert not [finding for finding in findings.found if finding.cohort == tuple(EN.items())]
+    assert [finding.cohort for finding in findings.alarms] == [(), tuple(PT.items())]
+
+
+def test_on_the_mix_shift_nothing_fires_but_the_mix_shift(sixteen):
+    """The same traffic with a healthy small model: no alarm, ever; promises shown to hold; the new traffic named."""
+    findings = judged(sixteen["incident_mix_shift"])
+    assert findings.outcome == "quiet"
+    assert not [finding for finding in findings.found if finding.alarm]
+    [shift] = [finding for finding in findings.found if finding.test == "mix shift"]
+    assert shift.cohort == tuple(PT.items())
+    assert "did not measurably change" in shift.message
+    assert shift.evidence["low"] <= 0 <= shift.evidence["high"]
+
+
+def test_a_rule_of_five_points_cannot_tell_the_two_apart(sixteen):
+    """It fires in week 9 of both, because of growth alone."""
+    assert {judged(rows).first("aggregate rule") for rows in sixteen.values()} == {"2026-W36"}
+
+
+def test_a_small_cohort_saturates_unseen_by_the_aggregate(tmp_path):
+    """With Portuguese kept at 5% of the traffic the rule of five points never fires; the cohort is named at once."""
+    tables = [pq.read_table(ROOT / "goldens" / name / "cases.parquet") for name in ("incident", "incident_saturated")]
+    table = pa.concat_tables(tables)
+    hashed = np.array([int(name[1:]) % 4 for name in table["case_id"].to_pylist()])
+    late = np.array(table["week"].to_pylist()) > 6
+    rare = (hashed > 0) & late & (np.array(table["language"].to_pylist()) == "pt")
+    pq.write_table(table.filter(pa.array(~rare)), tmp_path / "small.parquet")
+    findings = judged(monitor.weekly(suite.load(SUITE), traffic.open(str(tmp_path / "small.parquet"))))
+    assert findings.first("aggregate rule") is None
+    assert findings.first("disagreement", PT) == "2026-W38"
+    assert findings.first("escalation shift", PT) == "2026-W38"
+
+
+def test_the_splits_add_up_to_the_change(sixteen):
+    """Every week's change against the first four is within plus mix, and the standardised series moves by within alone."""
+    rows = sixteen["incident_saturated"]
+    overall = {one.window: one.escalation for one in rows if not one.cohort}
+    start = np.mean([overall[week] for week in sorted(overall)[:4]])
+    changes = judged(rows).changes
+    assert len(changes) == 12
+    for change in changes:
+        assert change.total == pytest.approx(overall[change.window] - start)
+        assert change.within + change.mix == pytest.approx(change.total)
+    assert changes[-1].within < -0.05 < 0.002 < changes[-1].mix
+
+
+def test_a_history_gives_the_same_findings(sixteen, tmp_path):
+    """Weeks written by two jobs and read back are judged like weeks at hand."""
+    rows = sixteen["incident_saturated"]
+    history.write(tmp_path, [one for one in rows if one.window < "2026-W38"])
+    history.write(tmp_path, [one for one in rows if one.window >= "2026-W37"])
+    assert judged(history.read(tmp_path)) == judged(rows)
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_stands_and_is_let_go():
+    """Two bad weeks raise it; it ends when weeks are good again, and is then no reason to wake anybody."""
+    counts = [3, 2, 18, 17, 1, 1, 1, 2, 2, 1, 2]
+    rows = [row(i, disagreed=x) for i, x in enumerate(counts)]
+    findings = monitor.judge(rows, promised(overall="at most 10%"))
+    [alarm] = [finding for finding in findings.found if finding.test == "disagreement"]
+    assert (alarm.first, alarm.standing, findings.outcome) == (window(2), False, "quiet")
+    assert monitor.judge(rows[:4], promised(overall="at most 10%")).outcome == "alarm"
+
+
+def test_a_cohort_sent_to_the_flagship_has_no_alarm_left():
+    """Where nothing is kept there is nothing to be wrong about, and nothing to be shown either."""
+    rows = [row(i, disagreed=20) for i in range(3)] + [row(3, escalated=100, disagreed=0, compared=0)]
+    [watched] = monitor.judge(rows, promised(overall="at most 10%")).sequences
+    assert watched.alarms == tuple(window(i) for i in range(3))
+    assert watched.state == "not measured"
+
+
+def test_an_alarm_survives_weeks_that_measured_nothing():
+    """Not asking the flagship any more does not end an alarm."""
+    rows = [row(i, disagreed=20) for i in range(3)] + [row(3, disagreed=0, compared=0)]
+    assert monitor.judge(rows, promised(overall="at most 10%")).outcome == "alarm"
+
+
+def test_unknown_comparisons_count_against_both_claims():
+    """Disagreements that may be 2 or 20 of 60 a week neither raise an alarm nor show the budget to hold."""
+    rows = [row(i, disagreed=2, most=20.0) for i in range(6)]
+    [watched] = monitor.judge(rows, promised(overall="at most 10%")).sequences
+    assert (watched.first, watched.state) == (None, "open")
+
+
+def test_a_year_of_healthy_weeks_is_quiet():
+    """Three cohorts at half their budget, 52 weeks, five times over: hardly an alarm of any kind, in any week."""
+    alarms = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rows = [
+            row(i, {"language": name}, escalated=int(rng.binomial(100, 0.3)), disagreed=int(rng.binomial(60, 0.05)))
+            for i in range(52)
+            for name in ("en", "de", "pt")
+        ]
+        findings = monitor.judge(rows, promised(each_language="at most 10%"))
+        alarms += sum(finding.alarm for finding in findings.found)
+        assert {sequence.state for sequence in findings.sequences} <= {"within", "open"}
+    assert alarms <= 1
+
+
+def test_a_named_cohort_without_rows_is_not_measured():
+    """A budget for a cohort the traffic never had is watched, and says that it saw nothing."""
+    findings = monitor.judge([row(0)], promised(**{"language=no": "at most 8%"}))
+    [watched] = findings.sequences
+    assert (watched.state, watched.reason) == ("not measured", "no case in the last week")
+    assert findings.outcome == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("rows", "scopes", "outcome"),
+    [
+        ([], {"overall": "at most 10%"}, "undecided"),
+        ([row(0)], {}, "undecided"),
+        ([row(0, disagreed=0, compared=5)], {"overall": "at most 10%"}, "undecided"),
+        ([row(i) for i in range(4)], {"overall": "at most 10%"}, "quiet"),
+        ([*(row(i) for i in range(4)), row(4, disagreed=0, compared=0)], {"overall": "at most 10%"}, "undecided"),
+        ([row(i) for i in range(4)], {"overall": "at least 1%"}, "undecided"),
+    ],
+    ids=["no rows", "no budget", "few audits", "enough", "a blind last week", "no upper bound"],
+)
+def test_nothing_decided_never_looks_like_quiet(rows, scopes, outcome):
+    """Quiet needs a budget shown to hold, and a last week that was measured."""
+    assert monitor.judge(rows, promised(**scopes)).outcome == outcome
+
+
+def test_the_same_week_twice_is_refused():
+    """A row that appears twice would count as two weeks of evidence."""
+    with pytest.raises(ValueError, match="appears twice"):
+        monitor.judge([row(0), row(0)], BUDGETS)
+    with pytest.raises(ValueError, match="several suites"):
+        monitor.judge([row(0), replace(row(1), suite="other")], BUDGETS)
+
+
+@given(st.permutations(range(6)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_does_not_matter(order):
+    """Rows are put in order of their weeks, over the end of a year too."""
+    rows = [row(i + 18, disagreed=x) for i, x in enumerate((2, 2, 3, 15, 16, 14))]
+    assert monitor.judge([rows[i] for i in order], BUDGETS) == monitor.judge(rows, BUDGETS)
+
+
+def test_a_cohort_that_slides_has_a_trend_and_the_others_none():
+    """One of three cohorts loses 3 points a week: it is named, with both ends; the others are not."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(12):
+        for name, rate in (("en", 0.3), ("de", 0.3), ("pt", 0.45 - 0.03 * i)):
+            rows.append(row(i, {"language": name}, decisions=400, escalated=int(rng.binomial(400, rate)), compared=0))
+    findings = monitor.judge(rows, BUDGETS)
+    trends = {finding.cohort for finding in findings.found if finding.test == "escalation trend"}
+    assert trends == {tuple(PT.items())}
+    assert findings.outcome == "alarm"
+
+
+def test_partial_weeks_stay_out_of_movements_and_in_the_sequences():
+    """Half a week in which everything was kept is no shift of escalation; its disagreements count all the same."""
+    rows = [row(i) for i in range(8)] + [row(8, escalated=0, disagreed=30, complete=False)]
+    findings = monitor.judge(rows, BUDGETS)
+    assert not [finding for finding in findings.found if finding.test.startswith("escalation")]
+    assert findings.first("disagreement") == window(8)
+    whole = [replace(one, complete=True) for one in rows]
+    assert monitor.judge(whole, BUDGETS).first("escalation shift") == window(8)
+
+
+def test_other_traffic_explains_the_movement_of_other_columns(tmp_path):
+    """New Portuguese cases raise every intent's escalation: a note that says why, no alarm."""
+    found = suite.load(ROOT / "suites" / "signoff.cascade.yaml")
+    cases = traffic.open(weeks_of(tmp_path / "both.parquet", "incident", "incident_mix_shift"))
+    findings = monitor.judge(monitor.weekly(found, cases), found.budgets)
+    assert findings.outcome == "quiet"
+    moved = [finding for finding in findings.found if finding.test.startswith("escalation")]
+    assert moved
+    assert all(not finding.alarm and "the new mix of language explains it" in finding.message for finding in moved)
+
+
+# --- fixed sets ----------------------------------------------------------------------------------------------------
+
+
+def test_a_held_out_set_is_counted_whoever_settles(tmp_path):
+    """Agreement of the first tier with the flagship over all cases of the set, overall and by cohort."""
+    answers = ["a"] * 12 + ["b"] * 2
+    found, cases = small(tmp_path, confidence=[0.1, 0.9] * 7, **{"mini.answer": answers})
+    rows = monitor.fixed(found, cases, window="2026-W32")
+    assert [(one.cohort, one.agreed, one.answered, one.reason) for one in rows] == [
+        ((), 12, 14, None),
+        (tuple(EN.items()), 12, 14, None),
+    ]
+
+
+def test_a_judge_is_measured_by_known_grades(tmp_path):
+    """The judge's verdicts on frozen answers against what they should be; the tiers need no row there."""
+    table = pa.table(
+        {"case_id": ["x", "y", "z"], "expected": ["PASS", "FAIL", "PASS"], "strict.answer": ["PASS", "fail", "FAIL"]}
+    )
+    pq.write_table(table, tmp_path / "frozen.parquet")
+    found, _ = small(tmp_path, confidence=[0.9])
+    frozen = traffic.open(str(tmp_path / "frozen.parquet"))
+    [one] = monitor.fixed(found, frozen, window="2026-W32", kind="judge", model="strict")
+    assert (one.kind, one.agreed, one.answered) == ("judge", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"kind": "heldout"}, "Did you mean 'held-out'"),
+        ({"window": "2026-33"}, "not an ISO week"),
+        ({"window": "2026-W54"}, "not an ISO week"),
+        ({"kind": "judge", "model": "strickt"}, "needs the model that judged"),
+    ],
+)
+def test_a_fixed_set_that_cannot_be_placed_is_refused(tmp_path, words, message):
+    """Kind, week and judge are checked before anything is read."""
+    found, cases = small(tmp_path, confidence=[0.9])
+    with pytest.raises(errors.UsageError, match=message):
+        monitor.fixed(found, cases, **{"window": "2026-W32", **words})
+
+
+def test_a_fixed_set_that_moves_is_an_alarm_and_one_that_stays_is_none():
+    """A judge that turns lenient is noticed in its week; a flat held-out set says nothing."""
+    still = [Row("support", "current", "held-out", window(i), agreed=180, answered=200, cohort=()) for i in range(4)]
+    judge = [
+        Row("support", "current", "judge", window(i), agreed=x, answered=200, cohort=())
+        for i, x in enumerate((190, 188, 150, 151))
+    ]
+    findings = monitor.judge([*still, *judge], [])
+    assert [(f.test, f.first, f.standing) for f in findings.alarms] == [("fixed set: judge", window(2), True)]
+    assert "95.0%" not in findings.alarms[0].message or "from 95" in findings.alarms[0].message
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    """Run the command in this process; return its exit code."""
+    return command.main([str(SUITE), *arguments], standalone_mode=False)
+
+
+def test_the_command_keeps_weeks_and_answers_in_exit_codes(tmp_path, capsys):
+    """Healthy weeks: 0. The weeks after, with the history: 1, and Portuguese is named. The same again: the same."""
+    place = str(tmp_path / "history")
+    assert run("--traffic", str(ROOT / "goldens" / "incident"), "--history", place) == 0
+    capsys.readouterr()
+    late = ("--traffic", str(ROOT / "goldens" / "incident_saturated"), "--history", place)
+    assert run(*late) == 1
+    first = capsys.readouterr().out
+    assert "language=pt" in first
+    assert "ALARM since 2026-W38" in first
+    assert run(*late) == 1
+    assert capsys.readouterr().out == first
+    assert len(history.read(place)) == 48
+
+
+def test_the_command_says_when_it_decided_nothing(tmp_path, capsys):
+    """Without flagship answers the exit code is 3, and the last line says so."""
+    found, _ = small(tmp_path, confidence=[0.9] * 14, **{"big.answer": [None] * 14})
+    assert command.main([str(tmp_path / "few.cascade.yaml")], standalone_mode=False) == 3
+    assert "Nothing could be decided" in capsys.readouterr().out.splitlines()[-1]
+    assert found
+
+
+def test_the_text_is_bounded():
+    """Hundreds of weeks and cohorts fit into sixty lines."""
+    rows = [
+        row(i, {"language": f"l{k}"} if k else None, disagreed=30 if k % 2 and i > 20 else 1)
+        for i in range(30)
+        for k in range(60)
+    ]
+    text = list(lines(rows, monitor.judge(rows, BUDGETS)))
+    assert len(text) <= 60
+    assert any("more cohorts" in line for line in text)
+
+
+# --- real answers --------------------------------------------------------------------------------------------------
+
+REAL = """
+traffic: {data}
+cascades:
+  mini:
+    - {{tier: mini, model: gpt-4.1-mini, gate: {{signal: x_conf_logprob, threshold: 0.864}}}}
+    - {{tier: flagship, model: gpt-4.1}}
+agreement: exact
+cohorts: [cohort]
+budgets:
+  disagreement: {{overall: at most 15%, each cohort: at most 20%}}
+"""
+
+
+def real_weeks(folder):
+    """Write twelve weeks of recorded answers in which engineering arrives with the ninth."""
+    source = Path(os.environ["CASCADE_EVAL_DATA"]) / "mmlu_pro_calibration.parquet"
+    frame = pd.read_parquet(source)
+    frame = frame[frame.tier_model.isin(["gpt-4.1-mini", "gpt-4.1"])]
+    names = np.sort(frame.case_id.unique())
+    u = dict(zip(names, np.random.default_rng(9).random(len(names)), strict=True))
+    late = frame.cohort == "engineering"
+    place = frame.case_id.map(u)
+    seconds = np.where(late, 8 + 4 * place, 12 * place) * 7 * 86_400
+    frame["decided_at"] = pd.Timestamp("2026-07-06", tz="UTC") + pd.to_timedelta(seconds, unit="s").floor("s")
+    columns = {"tier_model": "model", "response": "answer"}
+    kept = ["case_id", "cohort", "tier_model", "response", "x_conf_logprob", "cost_usd", "decided_at"]
+    frame[kept].rename(columns=columns).to_parquet(folder / "real.parquet", index=False)
+    path = folder / "real.cascade.yaml"
+    path.write_text(REAL.format(data="real.parquet"), encoding="utf-8")
+    return suite.load(path), traffic.open(str(folder / "real.parquet"))
+
+
+@needs_data
+def test_real_subjects_that_arrive_late_are_named(tmp_path):
+    """Engineering enters recorded MMLU-Pro traffic in week nine, and is named in that week or the next.
+
+    The mix shift names it too, and no subject whose rate over all of the data is within budget is ever named.
+    """
+    found, cases = real_weeks(tmp_path)
+    findings = monitor.judge(monitor.weekly(found, cases), found.budgets)
+    engineering = {"cohort": "engineering"}
+    late = findings.first("disagreement", engineering)
+    assert late is not None
+    assert "2026-W36" <= late <= "2026-W37"
+    named = {finding.cohort for finding in findings.found if finding.test == "disagreement"}
+    over = {"engineering", "law"}  # 32.0% and 27.5% over all of the data; every other subject is under 18%
+    assert named <= {(), *((("cohort", subject),) for subject in over)}
+    [shift] = [finding for finding in findings.found if finding.test == "mix shift"]
+    assert (shift.first, shift.cohort) == ("2026-W36", tuple(engineering.items()))
