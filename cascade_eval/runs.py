@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from cascade_eval.baseline import Baseline
     from cascade_eval.replay import Replay
-    from cascade_eval.suite import Suite
-    from cascade_eval.suite.evaluation import Data, Evaluation
+    from cascade_eval.suite import Data, Evaluation, Suite
     from cascade_eval.traffic import Traffic
 
 
@@ -150,12 +149,12 @@ def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[T
         raise SuiteError([Problem(message, found.name, line)])
     if traffic_path is None and found.source.kind == "goldens":
         golden = goldens.open(found.source.path, columns=columns, tolerate=tolerate, base=found.base)
-        data = evaluation.Data(found.source.path, "golden", golden.description, golden.cohorts)
+        data = suite.Data(found.source.path, "golden", golden.description, golden.cohorts)
         return golden.traffic, data
     path = found.source.path if traffic_path is None else traffic_path
     base = found.base if traffic_path is None else None
     described = goldens.promised(found.source.path, base=found.base) if found.source.kind == "goldens" else {}
-    return traffic.open(path, columns=columns, tolerate=tolerate, base=base), evaluation.Data(path, cohorts=described)
+    return traffic.open(path, columns=columns, tolerate=tolerate, base=base), suite.Data(path, cohorts=described)
 
 
 def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:

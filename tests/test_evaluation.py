@@ -118,7 +118,7 @@ def open_suite(folder, changes=None, written=None):
 def test_a_cohort_the_golden_describes_is_an_item(tmp_path):
     """Not measured, with a reason that names both sides; the others are judged."""
     opened = open_suite(tmp_path)
-    golden = evaluation.Data("golden", "golden", cohorts={"language": {"en": 200, "pt": 80, "no": 3}})
+    golden = suite.Data("golden", "golden", cohorts={"language": {"en": 200, "pt": 80, "no": 3}})
     found = evaluation.evaluate(opened.suite, opened.traffic, data=golden, now=NOW)
     assert outcomes(found)["disagreement", "pt"] == outcomes(found)["disagreement", "no"] == "not measured"
     assert reasons(found)["disagreement", "pt"] == "the golden has language=pt, and no case of this data is in it"
@@ -127,7 +127,7 @@ def test_a_cohort_the_golden_describes_is_an_item(tmp_path):
 def test_a_cohort_that_is_pooled_in_the_golden_is_not_missed_by_name(tmp_path):
     """What the golden itself has too few cases of was never promised alone."""
     opened = open_suite(tmp_path, None, text(EACH, cohorts="{language: {at least: 60 cases}}"))
-    golden = evaluation.Data("golden", "golden", cohorts={"language": {"en": 200, "pt": 80, "no": 3}})
+    golden = suite.Data("golden", "golden", cohorts={"language": {"en": 200, "pt": 80, "no": 3}})
     found = evaluation.evaluate(opened.suite, opened.traffic, data=golden, now=NOW)
     assert {cohort for _, cohort in outcomes(found)} == {"de", "en", "fr", "pt"}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cascade_eval.suite.evaluation import Data, Evaluation, evaluate
+from cascade_eval.suite.evaluation import Evaluation, evaluate
 from cascade_eval.suite.history import Past, at
+from cascade_eval.suite.judged import Data
 from cascade_eval.suite.nouns import CohortColumn, Source, Suite
 from cascade_eval.suite.reading import baseline_problem, load, parse
 from cascade_eval.suite.schema import schema

@@ -8,15 +8,15 @@ verdict that no option excuses where the data falls short.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
 from cascade_eval.cascade import Cascade, leaves
-from cascade_eval.counts import Counts, states
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import checking, counting, records, repeats, survey
+from cascade_eval.suite.judged import Cell, Data, Judged, routed
 from cascade_eval.verdicts import Estimate, Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cascade_eval.baseline import Baseline
     from cascade_eval.budgets import Budget
     from cascade_eval.cohorts import Member
+    from cascade_eval.counts import Counts
     from cascade_eval.suite.nouns import Suite
     from cascade_eval.traffic import Traffic
 
@@ -34,92 +35,6 @@ _CHOSEN = frozenset({"disagreement", "flips to disagreement", "quality", "retent
 
 COMPARED = frozenset({"flips to disagreement", "escalation drift"})
 """Metrics that need a baseline."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the cases come from, for messages and evidence.
-
-    Parameters
-    ----------
-    path
-        As the user knows it.
-    kind
-        ``golden`` or ``traffic``.
-    description
-        Of the golden.
-    cohorts
-        Cases per cohort a golden promises; one that is missing in the data was not measured.
-    """
-
-    path: str
-    kind: Literal["golden", "traffic"] = "traffic"
-    description: str | None = None
-    cohorts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One cohort of one cascade.
-
-    Parameters
-    ----------
-    family, member
-        Which cohort.
-    counts
-        Counts of the whole family, pooled cohorts added up.
-    place
-        Position of this cohort among their members.
-    pooled
-        Names of the cohorts added up in it.
-    """
-
-    family: tuple[str, ...]
-    member: Member
-    counts: Counts
-    place: int = 0
-    pooled: tuple[str, ...] = ()
-
-    @property
-    def cohort(self) -> dict[str, str]:
-        """Value by column."""
-        return cohorts.mapping(self.family, self.member)
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """One cascade with everything measured about it.
-
-    Parameters
-    ----------
-    cascade
-        With every threshold filled in.
-    context
-        Names and floors.
-    overall
-        All cases.
-    cells
-        By cohort family.
-    verdicts
-        In the order of the budgets.
-    baseline
-        What it was compared with.
-    """
-
-    cascade: Cascade
-    context: metrics.Context
-    overall: Cell
-    cells: Mapping[tuple[str, ...], tuple[Cell, ...]]
-    verdicts: tuple[Verdict, ...] = ()
-    baseline: Baseline | None = None
-    _estimates: dict[tuple[tuple[str, ...], str], list[Estimate]] = field(default_factory=dict, repr=False)
-
-    def estimate(self, metric: metrics.Metric, cell: Cell) -> Estimate:
-        """Estimate a metric in one cohort; the whole family is computed at once, and once only."""
-        key = (cell.family, metric.name)
-        if key not in self._estimates:
-            self._estimates[key] = metrics.estimates(metric, cell.counts, self.context)
-        return self._estimates[key][cell.place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -439,18 +354,6 @@ def _cells_of(judged: Judged, budget: Budget) -> list[Cell]:
         else f"no case has '{scope}', so its budget would judge nothing.{did_you_mean(str(scope), names)}"
     )
     raise DataError([Problem(why, budget.file, budget.line)])
-
-
-def routed(cell: Cell, context: metrics.Context) -> bool:
-    """Whether a route sends every case of a cohort straight to the flagship."""
-    last = len(context.tiers) - 1
-    if last == 0:
-        return False
-    layout = states(len(context.tiers))
-    table = cell.counts["states"][cell.place]
-    start = layout.digits[0]
-    below = int(table[: layout.regular][start < last].sum()) + int(table[layout.unresolved])
-    return below == 0 and int(table[: layout.regular].sum()) > 0
 
 
 def _missing(suite: Suite, judged: Judged, budget: Budget, data: Data) -> Iterator[Verdict]:

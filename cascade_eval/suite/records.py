@@ -13,6 +13,7 @@ from cascade_eval import baseline, budgets, calibration, cohorts, costs, metrics
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
 from cascade_eval.suite import counting
+from cascade_eval.suite.judged import routed
 from cascade_eval.traffic import Batch, Field
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from cascade_eval.cascade import Cascade
     from cascade_eval.suite.counting import Counted, Picked, Plan
-    from cascade_eval.suite.evaluation import Cell, Data, Judged
+    from cascade_eval.suite.judged import Cell, Data, Judged
     from cascade_eval.suite.nouns import Suite
     from cascade_eval.suite.survey import Surveyed
     from cascade_eval.traffic import Traffic
@@ -209,8 +210,6 @@ def _cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, Any]:
 
 
 def _cohort_cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, Any]:
-    from cascade_eval.suite.evaluation import routed
-
     return {
         **_cell(cell, judged, budgeted),
         "routed": routed(cell, judged.context),
