@@ -411,6 +411,9 @@ def flagship_cost(cascade, recorded, case, outcome):
 
 
 def grades(counts, cascade, recorded, case, outcome, weight):
+    graded = recorded.has(None, "expected") or any(recorded.has(tier.model, "score") for tier in cascade.tiers)
+    if not graded:  # Where nothing can be graded an unanswered case is not worth nothing: it is not graded either.
+        return
     served = quality(cascade, recorded, case, outcome)
     alone = always_flagship(cascade)
     reference = quality(alone, recorded, case, decide(alone, recorded, case))

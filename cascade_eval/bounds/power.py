@@ -114,6 +114,9 @@ def power_needed(
         odds = value if budget == 0 else 1 - value
         return _within(limit, *[1 if odds == 1 else math.ceil(math.log1p(-power) / math.log1p(-odds) - 1e-9)] * 2)
     test = _Test(value, budget, alpha, power, limit)
+    if _guess(test) > 2 * limit:
+        # So near the budget the search is long, and its end is beyond the limit by a factor no approximation errs by.
+        return None, None
     return _within(limit, *(_below(test) if value < budget else _above(test)))
 
 
@@ -259,24 +262,24 @@ def _last_count(test: _Test) -> int:
 
 
 def _first_true(holds: Callable[[Ints], Flags], last: int, test: _Test) -> int:
-    near = _near(_crossing(holds, last, _guess(test)), test)
+    near = _near(_crossing(holds, last, int(min(test.limit, _guess(test)) * test.budget)), test)
     ok = holds(near)
     return int(near[np.argmax(ok)]) if ok.any() else int(near[-1]) + 1
 
 
 def _last_false(holds: Callable[[Ints], Flags], last: int, test: _Test) -> int:
-    near = _near(_crossing(holds, last, _guess(test)), test)
+    near = _near(_crossing(holds, last, int(min(test.limit, _guess(test)) * test.budget)), test)
     short = ~holds(near)
     return int(near[short][-1]) if short.any() else int(near[0]) - 1
 
 
-def _guess(test: _Test) -> int:
-    """Return about the critical count at which a normal approximation reaches the power."""
+def _guess(test: _Test) -> float:
+    """Return about how many cases a normal approximation needs for the power."""
     from scipy import special
 
     spread = -special.ndtri(test.miss) * math.sqrt(test.budget * (1 - test.budget))
     spread += special.ndtri(test.power) * math.sqrt(test.value * (1 - test.value))
-    return int(min(test.limit, (spread / (test.budget - test.value)) ** 2) * test.budget)
+    return (spread / (test.budget - test.value)) ** 2
 
 
 def _crossing(holds: Callable[[Ints], Flags], last: int, guess: int) -> int:

@@ -59,8 +59,8 @@ def _money(counts: Counts, i: int) -> tuple[NDArray[Any], NDArray[Any]]:
     x, y = counts["ratio.cost"][i], counts["ratio.flagship"][i]
     if "missing.cases" not in counts:
         return x, y
-    output, outputs, whole, calls, inputs = counts["missing.answered"][i].tolist()
-    if outputs and inputs:
+    output, outputs, whole, calls = counts["missing.answered"][i].tolist()
+    if outputs and counts["missing.inputs"][i]:
         guess = counts["missing.asked"][i] + np.rint(counts["missing.cases"][i] * (output / outputs))
     else:
         guess = np.rint(counts["missing.cases"][i] * (whole / calls if calls else 0.0))

@@ -281,18 +281,19 @@ def _count_missing(
     """Sum what an estimate of unrecorded flagship calls needs: their input, and what known calls cost.
 
     Table ``missing.answered`` holds by member what the output of recorded flagship calls costs and of how many it is
-    known, the same of whole calls, and in how many cases the cost of the input is known. It is counted whether or not
-    a call is missing here: another batch may need it.
+    known, and the same of whole calls. It is counted whether or not a call is missing here: another batch may need it.
     """
-    asked, answered = _flagship_parts(t.columns, cascade)
-    whole = t.columns.charge(cascade.flagship.model)
-    known = t.of(asked.known).astype(np.bool_)
-    columns = [*_known_sum(t, answered), *_known_sum(t, whole), np.bincount(t.codes[known], minlength=t.size)]
+    first, flagship = cascade.tiers[0].model, cascade.flagship.model
+    answered = _repriced(t.columns, flagship, flagship, "output_tokens")
+    columns = [*_known_sum(t, answered), *_known_sum(t, t.columns.charge(flagship))]
     arrays["missing.answered"] = np.stack(columns, axis=1)
     if missing.any():
+        asked = _repriced(t.columns, flagship, first, "input_tokens")
+        known = t.of(asked.known).astype(np.bool_) & missing
         arrays["missing.cost"] = _grouped(t, group, missing, cost)
         arrays["missing.cases"] = _grouped(t, group, missing, None)
-        arrays["missing.asked"] = _grouped(t, group, missing, t.of(asked.nano).astype(np.int64))
+        arrays["missing.asked"] = _grouped(t, group, known, t.of(asked.nano).astype(np.int64))
+        arrays["missing.inputs"] = np.bincount(t.codes[known], minlength=t.size)
 
 
 def _known_sum(t: Tallied, charge: costs.Charge) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -302,19 +303,16 @@ def _known_sum(t: Tallied, charge: costs.Charge) -> tuple[NDArray[np.int64], NDA
     return np.rint(total).astype(np.int64), np.bincount(t.codes[known], minlength=t.size)
 
 
-def _flagship_parts(columns: Columns, cascade: Cascade) -> tuple[costs.Charge, costs.Charge]:
-    """Charge what the flagship's input would cost, by the first tier's tokens, and what its recorded output did."""
-    first, flagship = cascade.tiers[0].model, cascade.flagship.model
-    key = ("flagship parts", first, flagship)
+def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
+    """Charge one model's recorded tokens at the flagship's price, and nothing else."""
+    key = ("repriced", flagship, model, name)
     if key not in columns.kept:
-        asked = _repriced(columns, flagship, first, "input_tokens")
-        columns.kept[key] = asked, _repriced(columns, flagship, flagship, "output_tokens")
-    found: tuple[costs.Charge, costs.Charge] = columns.kept[key]
+        columns.kept[key] = _reprice(columns, flagship, model, name)
+    found: costs.Charge = columns.kept[key]
     return found
 
 
-def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
-    """Charge one model's recorded tokens at the flagship's price, and nothing else."""
+def _reprice(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
     batch = columns.batch
     if not batch.has(model, name) or not rates(flagship, columns.rules.prices):
         nothing = np.zeros(batch.cases, dtype=np.int64)

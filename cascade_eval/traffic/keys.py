@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
+_LAST, _HALF = np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
 _MASKS = np.array([(1 << (8 * i)) - 1 for i in range(9)], dtype=np.uint64)
 
 
@@ -69,7 +70,9 @@ def hashes(ids: pa.Array) -> NDArray[np.uint64]:
         bits = words[at[rows] + done] & _MASKS[np.minimum(left[rows] - done, 8)]
         mixed = (found[rows] ^ bits) * _MIX
         found[rows] = mixed ^ (mixed >> _SHIFT)
-    return found
+    # Ids that differ in their last characters differ in the highest bits only, before these are mixed down.
+    found = (found ^ (found >> _HALF)) * _LAST
+    return found ^ (found >> _HALF)
 
 
 def find_duplicates(
