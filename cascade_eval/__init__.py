@@ -15,7 +15,7 @@ columns        signals, calibration, agreement, costs, cohorts: arrays in, array
 counted        replay, counts, metrics: who settled each case, and what follows from it
 judged         bounds, verdicts, baseline, thresholds, audit
 over weeks     monitor, history, sequential, drift
-a whole run    runs, evidence, report
+a whole run    runs, evidence, report, proposals
 =============  ========================================================================
 
 pytest collects suites by the plugin; `cascade-eval --help` shows what surrounds it. Nothing is imported before it is
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         history,
         metrics,
         monitor,
+        proposals,
         replay,
         report,
         runs,
@@ -77,6 +78,7 @@ __all__ = [
     "history",
     "metrics",
     "monitor",
+    "proposals",
     "replay",
     "report",
     "runs",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 MODULES = (
     "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "drift",
-    "errors", "evidence", "goldens", "history", "metrics", "monitor", "replay", "report", "runs", "sequential", "signals",
+    "errors", "evidence", "goldens", "history", "metrics", "monitor", "proposals", "replay", "report", "runs", "sequential", "signals",
     "suite", "thresholds", "traffic", "verdicts",
 )  # fmt: skip
 
@@ -30,6 +30,7 @@ DOCUMENTED = {
     "starter": {"init", "demo"},
     "monitor": {"weekly", "fixed", "judge"},
     "history": {"write", "read", "compact"},
+    "proposals": {"threshold", "calibrate", "write", "markdown"},
     "audit": {"plan", "sample", "read", "merge", "load", "load_plan"},
 }
 """Functions that documents and help texts name."""

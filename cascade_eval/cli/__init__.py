@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cascade_eval.cli.audit import audit
+from cascade_eval.cli.calibrate import calibrate
 from cascade_eval.cli.monitor import monitor
+from cascade_eval.cli.threshold import threshold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,6 +172,8 @@ def demo(keep: bool) -> None:  # noqa: FBT001  click's signature
 
 commands.add_command(audit)
 commands.add_command(monitor)
+commands.add_command(threshold)
+commands.add_command(calibrate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from cascade_eval.errors import SuiteError, did_you_mean
 from cascade_eval.suite import cascades, text, tiers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cascade_eval.errors import Problem
 
@@ -16,7 +16,14 @@ _CUTS = ("threshold", "escalate")
 
 
 def write_threshold(
-    written: str, cascade: str | None, tier: str, value: float, *, gate: str | None = None, file: str | None = None
+    written: str,
+    cascade: str | None,
+    tier: str,
+    value: float,
+    *,
+    gate: str | None = None,
+    chosen_on: str | None = None,
+    file: str | None = None,
 ) -> str:
     """Return a suite with one threshold changed; every other character stays, comments included.
 
@@ -30,6 +37,9 @@ def write_threshold(
         The new threshold. It takes the place of `escalate` where the gate has that.
     gate
         Name of one gate of a combined one.
+    chosen_on
+        sha256 of the data whose agreement chose the threshold; it takes the place of an earlier one. Without it an
+        earlier one stays.
     file
         For messages.
 
@@ -45,12 +55,36 @@ def write_threshold(
     'cascades: {a: [{tier: mini, model: m, gate: {signal: s, threshold: 0.75}}, {tier: big, model: b}]}  # mine'
     """
     path = _leaf(written, cascade, tier, gate, file)
-    entry = _entry(written, path)
-    (key_from, key_to), (value_from, value_to) = entry
-    changed = written[:key_from] + "threshold" + written[key_to:value_from] + repr(float(value)) + written[value_to:]
-    if _entry_value(changed, cascade, path) != float(value):
+    changed = _replaced(written, _entry(_mapping(written, path), _CUTS), "threshold", repr(float(value)))
+    if chosen_on is not None:
+        changed = _with_data(changed, path, chosen_on)
+    found = _entries(changed, cascade, path)
+    if found.get("threshold") != float(value) or chosen_on not in {None, found.get("chosen_on")}:
         raise SuiteError("the threshold cannot be written into this layout. Change it by hand.")
     return changed
+
+
+def _with_data(written: str, path: text.Path, sha256: str) -> str:
+    """Write which data chose the threshold: over the entry that is there, else behind the threshold."""
+    mapping = _mapping(written, path)
+    earlier = _entry(mapping, ("chosen_on",))
+    if earlier is not None:
+        return _replaced(written, earlier, "chosen_on", sha256)
+    key, value = _entry(mapping, _CUTS)
+    end = value.end_mark.index
+    if mapping.flow_style:
+        return f"{written[:end]}, chosen_on: {sha256}{written[end:]}"
+    # A comment behind the threshold stays beside it.
+    newline = "\r\n" if "\r\n" in written else "\n"
+    stop = written.find(newline, end)
+    stop = len(written) if stop < 0 else stop
+    return f"{written[:stop]}{newline}{' ' * key.start_mark.column}chosen_on: {sha256}{written[stop:]}"
+
+
+def _replaced(written: str, entry: Any, name: str, value: str) -> str:
+    key, old = entry
+    between = written[key.end_mark.index : old.start_mark.index]
+    return written[: key.start_mark.index] + name + between + value + written[old.end_mark.index :]
 
 
 def _leaf(written: str, cascade: str | None, tier: str, gate: str | None, file: str | None) -> text.Path:
@@ -89,19 +123,24 @@ def _definition(value: Any, cascade: str | None) -> tuple[text.Path, Any]:
     return ("cascades", cascade), named[cascade]
 
 
-def _entry(written: str, path: text.Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return where the key and the value of the cut of the gate at `path` begin and end."""
+def _mapping(written: str, path: text.Path) -> Any:
+    """Return the node of the gate at `path`."""
     node = text.node(written)
     for part in path:
         node = (
             node.value[part] if isinstance(part, int) else next(value for key, value in node.value if key.value == part)
         )
-    key, value = next((key, value) for key, value in node.value if key.value in _CUTS)
-    return (key.start_mark.index, key.end_mark.index), (value.start_mark.index, value.end_mark.index)
+    return node
 
 
-def _entry_value(written: str, cascade: str | None, path: text.Path) -> Any:
+def _entry(mapping: Any, names: Sequence[str]) -> Any:
+    """Return the nodes of the first key of these names and of its value; None where there is none."""
+    return next(((key, value) for key, value in mapping.value if key.value in names), None)
+
+
+def _entries(written: str, cascade: str | None, path: text.Path) -> dict[str, Any]:
     value = text.read(written, as_text=_keeps(cascade)).value
     for part in path:
         value = value[part]
-    return value.get("threshold")
+    found: dict[str, Any] = value
+    return found
