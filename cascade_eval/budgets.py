@@ -302,6 +302,7 @@ def _checked(low: float | None, high: float | None, text: str, unit: str) -> Bou
 
 def _write(phrase: str, unit: str) -> str:
     """Show right phrases, with the number the user wrote and the nearest words first."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", phrase)
     found = re.search(r"\d+(?:\.\d+)?", phrase)
     number = Decimal(found[0] if found else _UNITS[unit].example)
     if number == 0 or (unit == "rate" and number > 100):
@@ -309,6 +310,8 @@ def _write(phrase: str, unit: str) -> str:
     mark = next((m for m in _UNITS[unit].marks if re.search(rf"\d\s*{re.escape(m)}\b", phrase)), None)
     twice = number * 2
     low, high = (number / 2, number) if unit == "rate" and twice > 100 else (number, twice)
+    if len(numbers) == 2 and Decimal(numbers[0]) < Decimal(numbers[1]):
+        low, high = Decimal(numbers[0]), Decimal(numbers[1])
     examples = [f"at most {_with_mark(number, unit, mark)}", f"at least {_with_mark(number, unit, mark)}"]
     if difflib.get_close_matches(phrase[:8], ["at least"], n=1, cutoff=0.75):
         examples.reverse()

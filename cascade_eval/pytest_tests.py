@@ -131,10 +131,14 @@ def judging(item: pytest.Item) -> Iterator[None]:
 
     used, run = item.stash[USED], item.config.stash[RUN]
     asked: list[Any] = []
+    answered: list[Any] = []
     run.current, decisive = used, None
     try:
-        with verdicts.keeping(asked):
+        with verdicts.keeping(asked, answered):
             yield
+        decisive = next((one for one in asked if not any(one is other for other in answered)), None)
+        if decisive is not None:
+            pytest.fail(f"compared, but never asserted: {decisive.headline}. Write `assert` before it.", pytrace=False)
     except verdicts.Inconclusive as error:
         decisive = error.verdict
         finding = _found(used, [*asked, decisive], decisive)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from cascade_eval import baseline as baseline_
 from cascade_eval import evidence, goldens, metrics, replay, suite, traffic
 from cascade_eval.errors import BaselineError, Problem, SuiteError
@@ -125,6 +127,7 @@ def replays(
     batch = opened.traffic.read(evaluation.needs(plan, opened.traffic))
     shared = replay.Columns(batch, plan.rules)
     kept: dict[str, Replay] = {}
+    pooled = _pooled(found, shared)
     for cascade in plan.cascades[:-1]:
         columns = replace(shared, rules=plan.rules_of(cascade))
         problems = evaluation.flattered(cascade, opened.traffic)
@@ -133,11 +136,22 @@ def replays(
         earlier = None
         if before is not None:
             earlier = replay.run(before, replace(shared, rules=plan.rules_of(before)), plan.rules, context=context)
-        policy = inconclusive or found.inconclusive
-        kept[cascade.name] = replace(
-            replay.run(cascade, columns, plan.rules, context=context, baseline=earlier), inconclusive=policy
-        )
+        replayed = replay.run(cascade, columns, plan.rules, context=context, baseline=earlier)
+        kept[cascade.name] = replace(replayed, inconclusive=inconclusive or found.inconclusive, pooled=pooled)
     return kept
+
+
+def _pooled(found: Suite, shared: replay.Columns) -> dict[str, frozenset[str]]:
+    """Cohorts with fewer cases than their column asks for."""
+    pooled = {}
+    for column in found.cohorts:
+        if column.at_least is not None:
+            codes = shared.codes((column.name,))
+            cases = np.bincount(codes.codes, minlength=len(codes.members))
+            pooled[column.name] = frozenset(
+                member[0] for member, n in zip(codes.members, cases, strict=True) if n < column.at_least
+            )
+    return pooled
 
 
 def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[Traffic, Data]:

@@ -35,14 +35,19 @@ POWER = 0.8
 _KEPT: ContextVar[list[Verdict] | None] = ContextVar("verdicts made by comparison", default=None)
 
 
+_ASKED: ContextVar[list[Verdict] | None] = ContextVar("verdicts asked whether they are true", default=None)
+
+
 @contextmanager
-def keeping(made: list[Verdict]) -> Iterator[list[Verdict]]:
+def keeping(made: list[Verdict], asked: list[Verdict] | None = None) -> Iterator[list[Verdict]]:
     """Collect every verdict that comparisons make inside the block, in order.
 
     Parameters
     ----------
     made
         The list they are added to.
+    asked
+        Gets those of them whose truth was asked for, as `assert` does; a comparison nobody asked about promises nothing.
 
     Examples
     --------
@@ -51,11 +56,12 @@ def keeping(made: list[Verdict]) -> Iterator[list[Verdict]]:
     >>> [verdict.outcome for verdict in made]
     ['pass']
     """
-    token = _KEPT.set(made)
+    tokens = _KEPT.set(made), _ASKED.set(asked)
     try:
         yield made
     finally:
-        _KEPT.reset(token)
+        _KEPT.reset(tokens[0])
+        _ASKED.reset(tokens[1])
 
 
 class Inconclusive(Exception):  # noqa: N818  it is not an error: it is the third outcome of a comparison
@@ -233,6 +239,9 @@ class Verdict:
     inconclusive: Literal["fail", "warn"] = "fail"
 
     def __bool__(self) -> bool:
+        asked = _ASKED.get()
+        if asked is not None:
+            asked.append(self)
         if self.outcome == "inconclusive":
             raise Inconclusive(self)
         return self.outcome == "pass"

@@ -277,3 +277,10 @@ def test_wrong_marks_are_usage_errors(project, tests, message):
 def test_the_mark_is_declared(project):
     """--strict-markers knows it, and --markers shows its signature."""
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.cascade(suite, [*], cascade=None): *"])
+
+
+def test_a_comparison_nobody_asserts_promises_nothing(project):
+    """A forgotten `assert` fails the test and says so, whatever the comparison came to."""
+    forgotten = run(project, "test_support.py", tests=f"{MARK}\ndef test_a(replay):\n    replay.disagreement <= 0.4\n")
+    forgotten.assert_outcomes(failed=1)
+    forgotten.stdout.fnmatch_lines(["*compared, but never asserted: * Write `assert` before it.*"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -323,3 +324,27 @@ def test_every_record_is_evidence(tmp_path, kind):
     assert evidence.read(evidence.write(tmp_path / "e.json", built)) == built
     assert json.loads(json.dumps(built, allow_nan=False)) == built
     assert reasons(made)
+
+
+def test_a_suggested_threshold_keeps_every_disagreement_budget():
+    """What is suggested for all cases together would prove the promise of each cohort, too, where a threshold can."""
+    root = Path(__file__).parents[1]
+    found = suite.load(root / "suites/weekly_replay.cascade.yaml")
+    record = runs.evaluate(found, traffic_path=str(root / "goldens/incident_saturated")).record
+    failed = [v for v in record["cascades"][0]["verdicts"] if v["outcome"] == "fail" and v["metric"] == "disagreement"]
+    advised = {verdict["advice"].split(" on mini")[0] for verdict in failed}
+    assert len(failed) == 2
+    assert advised == {"A threshold of 0.887809"}
+    assert all("hold every disagreement budget" in verdict["advice"] for verdict in failed)
+    threshold = float(advised.pop().removeprefix("A threshold of "))
+    points = [p for p in record["cascades"][0]["sweep"] if p["cohort"] == {"language": "pt"}]
+    nearest = min(points, key=lambda p: abs(p["thresholds"]["mini"] - threshold))
+    assert nearest["disagreement"] < 0.12
+
+
+def test_always_flagship_costs_itself_exactly():
+    """Compared with itself there is nothing to estimate: no bounds around 100%."""
+    root = Path(__file__).parents[1]
+    record = runs.evaluate(suite.load(root / "suites/digits.cascade.yaml")).record
+    cost = record["cascades"][-1]["overall"]["metrics"]["cost"]
+    assert (cost["value"], cost["low"], cost["high"]) == (1.0, 1.0, 1.0)

@@ -274,3 +274,33 @@ def test_replays_say_what_the_evaluation_says(tmp_path):
     assert (kept["wider"].escalation_drift <= 0.3).p_pass == {v.metric: v.p_pass for v in judged.cascades[1].verdicts}[
         "escalation drift"
     ]
+
+
+def test_small_cohorts_are_pooled_in_replays_as_in_verdicts(tmp_path):
+    """`(other)` has the same cases in the fixture's replay and in the suite's table."""
+    records = [
+        {
+            "case_id": f"c{i}",
+            "language": "en" if i < 80 else f"rare-{i}",
+            "models": {
+                "mini": {"answer": "a", "confidence": 0.9, "cost_usd": 0.1},
+                "flagship": {"answer": "a", "cost_usd": 1.0},
+            },
+        }
+        for i in range(100)
+    ]
+    (tmp_path / "logs.jsonl").write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    path = tmp_path / "pooled.cascade.yaml"
+    path.write_text(
+        "traffic: logs.jsonl\ncascades:\n  only:\n"
+        "    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.5}}\n    - {tier: flagship, model: flagship}\n"
+        "cohorts: {language: {at least: 20 cases}}\nbudgets: {disagreement: {each language: at most 30%}}\n",
+        encoding="utf-8",
+    )
+    found = suite.load(path)
+    replay = runs.replays(found)["only"]
+    slices = {member.cohort["language"]: len(member) for member in replay.cohorts("language")}
+    assert slices == {"en": 80, "(other)": 20}
+    assert len(replay.where(language="(other)")) == 20
+    cells = runs.evaluate(found).record["cascades"][0]["cohorts"]
+    assert {cell["cohort"]["language"]: cell["cases"] for cell in cells} == slices

@@ -83,6 +83,8 @@ def test_a_bottomless_definition_is_refused():
         ("threshold: 0.82", "treshold: 0.82", ["7: unknown key 'treshold' in a gate. Did you mean 'threshold'?"]),
         ("threshold: 0.82", "treshold: x", ["7: unknown key 'treshold' in a gate. Did you mean 'threshold'?", "7: 'threshold' must be a number, not 'x'."]),
         ("threshold: 0.82", "threshold: true", ["7: 'threshold' must be a number, not true."]),
+        ("threshold: 0.82", "threshold: '0.70'", ["7: 'threshold' must be a number, not '0.70'. Write 'threshold: 0.7', without quotes or unit."]),
+        ("threshold: 0.82", "threshold: 70%", ["7: 'threshold' must be a number, not '70%'. Write 'threshold: 0.7', without quotes or unit."]),
         ("threshold: 0.82", "threshold: .inf", ["7: '.inf' is not a finite number."]),
         ("threshold: 0.82", "threshold: 0.82, escalate: 30%", ["7: a gate has either 'threshold' or 'escalate', not both."]),
         (", threshold: 0.82", "", ["7: a gate needs 'threshold: 0.82' or 'escalate: 30%'."]),

@@ -129,6 +129,11 @@ def ratio(
     moments = (len(x), total_x, total_y, (x * x).sum(), (x * y).sum(), (y * y).sum())
     value = float(total_x / total_y)
     low, high = _bounds(moments, value, cases := _independent(len(x), nobs), context.confidence, relative=scale != 1.0)
+    if len(context.tiers) == 1 and unit == "ratio":
+        # Always-flagship against itself: a definition, not an estimate.
+        low = high = value
+    if unit == "ratio":
+        low = max(low, 0.0)
     if complement:
         value, low, high = 1 - value, 1 - high, 1 - low
     unbounded = not (np.isfinite(low) and np.isfinite(high))

@@ -11,6 +11,7 @@ import numpy as np
 from cascade_eval import cohorts, metrics
 from cascade_eval.basis import Slower
 from cascade_eval.cascade import Cascade, leaves
+from cascade_eval.cohorts import Codes
 from cascade_eval.errors import did_you_mean
 from cascade_eval.replay.columns import Columns, Rules
 from cascade_eval.replay.decisions import Decisions, decide
@@ -50,6 +51,8 @@ class Replay:
         The same cases replayed through the baseline.
     inconclusive
         Policy for verdicts made by comparison.
+    pooled
+        By column, the small cohorts that are judged together as ``(other)``.
     """
 
     cascade: Cascade
@@ -61,6 +64,7 @@ class Replay:
     siblings: Callable[[], Sequence[Replay]] | None = None
     baseline: Replay | None = None
     inconclusive: Literal["fail", "warn"] = "fail"
+    pooled: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -86,7 +90,7 @@ class Replay:
         chosen = self.chosen.copy()
         written = {column: cohorts.text(value) for column, value in cohort.items()}
         for column, value in written.items():
-            codes = self.columns.codes((column,))
+            codes = self._codes((column,)) if value == cohorts.OTHER else self.columns.codes((column,))
             if (value,) not in codes.members:
                 names = [member[0] for member in codes.members]
                 raise KeyError(f"no case has {column}={value}.{did_you_mean(value, names)}")
@@ -95,7 +99,7 @@ class Replay:
 
     def cohorts(self, *family: str) -> list[Replay]:
         """Return one slice for each member of a cohort family, sorted; each knows the others."""
-        codes = self.columns.codes(family)
+        codes = self._codes(family)
         slices: list[Replay] = []
         for place in sorted(range(len(codes.members)), key=lambda i: codes.members[i]):
             rows = self.chosen & (codes.codes == place)
@@ -103,6 +107,20 @@ class Replay:
                 cohort = {**self.cohort, **cohorts.mapping(family, codes.members[place])}
                 slices.append(replace(self, rows=rows, cohort=cohort, siblings=lambda: slices))
         return slices
+
+    def _codes(self, family: tuple[str, ...]) -> Codes:
+        """Members of a family, small cohorts pooled."""
+        codes = self.columns.codes(family)
+        names = [
+            tuple(
+                cohorts.OTHER if value in self.pooled.get(column, ()) else value
+                for column, value in zip(family, member, strict=True)
+            )
+            for member in codes.members
+        ]
+        members = tuple(dict.fromkeys(names))
+        places = np.array([members.index(name) for name in names], dtype=np.int64)
+        return Codes(family, places[codes.codes], members)
 
     @property
     def unescalated(self) -> Replay:

@@ -15,7 +15,7 @@ from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
 from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
-from cascade_eval.suite import checking, counting, records, repeats, survey
+from cascade_eval.suite import advice, checking, counting, records, repeats, survey
 from cascade_eval.suite.judged import Cell, Data, Judged, routed
 from cascade_eval.verdicts import Estimate, Verdict
 
@@ -115,7 +115,7 @@ def evaluate(
         for cascade in made.cascades
     )
     _refuse_empty(suite, judged)
-    judged = tuple(_with_advice(each, made) for each in judged)
+    judged = tuple(advice.complete(each, made) for each in judged)
     record = records.record(suite, traffic, data, made, counted, seen, judged, now=now)
     return Evaluation(suite, judged, record)
 
@@ -410,17 +410,3 @@ def _why_nothing(budget: Budget) -> str:
     if budget.metric in COMPARED:
         return "no cascade is compared with a baseline"
     return "every cohort it names is routed to the flagship"
-
-
-def _with_advice(judged: Judged, plan: counting.Plan) -> Judged:
-    """Say what would fix each verdict that is not a pass."""
-    cells = {(): judged.overall} | {
-        tuple(cell.cohort.items()): cell for family in judged.cells.values() for cell in family
-    }
-    advised = [
-        verdict
-        if verdict.outcome == "pass" or tuple(verdict.cohort.items()) not in cells
-        else replace(verdict, advice=records.advice(verdict, judged, cells[tuple(verdict.cohort.items())], plan))
-        for verdict in judged.verdicts
-    ]
-    return replace(judged, verdicts=tuple(advised))

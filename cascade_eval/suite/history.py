@@ -59,6 +59,8 @@ def at(path: str | Path, ref: str, *, shown: str | None = None) -> Past:
     path = Path(path)
     shown = path.as_posix() if shown is None else shown
     found = _git(path.parent, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found is None and _git(path.parent, "rev-parse", "--git-dir") is None:
+        raise BaselineError([Problem(f"'git:{ref}' needs a git repository, and there is none here; {_INSTEAD}", shown)])
     if found is None:
         raise BaselineError([Problem(f"git knows no commit '{ref}' here. {_fetch(ref)}, {_INSTEAD}", shown)])
     commit = found.strip()

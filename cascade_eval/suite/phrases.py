@@ -154,10 +154,21 @@ def _per(value: str, rest: str) -> tuple[str, ...]:
 def read_threshold(value: Any) -> float:
     """Read a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"'threshold' must be a number, not {show(value)}.")  # noqa: TRY004  pydantic collects ValueError only
+        number = _number_in(value)
+        instead = "" if number is None else f" Write 'threshold: {number}', without quotes or unit."
+        raise ValueError(f"'threshold' must be a number, not {show(value)}.{instead}")  # noqa: TRY004  pydantic collects ValueError only
     if not abs(value) <= sys.float_info.max:
         raise ValueError("'threshold' must be a finite number.")
     return float(value)
+
+
+def _number_in(value: Any) -> str | None:
+    """Return the number a text was meant to be, percentages as fractions."""
+    text = str(value).strip()
+    try:
+        return repr(round(float(text[:-1]) / 100, 10)) if text.endswith("%") else repr(float(text))
+    except ValueError:
+        return None
 
 
 def read_sha256(value: Any) -> str:

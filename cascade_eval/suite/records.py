@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cascade_eval import baseline, budgets, calibration, cohorts, costs, metrics, replay, thresholds
+from cascade_eval import baseline, calibration, cohorts, costs, metrics, replay, thresholds
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
 from cascade_eval.suite import counting
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cascade_eval.suite.nouns import Suite
     from cascade_eval.suite.survey import Surveyed
     from cascade_eval.traffic import Traffic
-    from cascade_eval.verdicts import Verdict
 
 POINTS, POINTS_EACH = 201, 51
 """Most points of a sweep in evidence, of all cases and of each cohort."""
@@ -381,47 +380,6 @@ def _paths(judged: Judged) -> list[dict[str, Any]]:
                     }
                 )
     return found
-
-
-def advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Plan) -> str | None:
-    """Say what would fix a verdict that is not a pass, computed from the same counts."""
-    if verdict.not_measured:
-        return None
-    if verdict.metric == "disagreement" and verdict.bound.high is not None:
-        return _disagreement_advice(verdict, judged, cell, plan)
-    if verdict.metric == "cost" and verdict.bound.high is not None and verdict.outcome == "fail":
-        escalation = judged.estimate(metrics.METRICS["escalation"], cell).value
-        over = verdict.estimate.value
-        if escalation is not None and over is not None and escalation - (over - verdict.bound.high) > 0:
-            wanted = escalation - (over - verdict.bound.high)
-            return f"Cost moves with escalation one to one: at about {wanted:.1%} escalation it would be on the budget."
-    return None
-
-
-def _disagreement_advice(verdict: Verdict, judged: Judged, cell: Cell, plan: Plan) -> str | None:
-    limit = verdict.bound.high
-    assert limit is not None
-    for place in thresholds.places(judged.cascade):
-        tried = plan.tried.get((judged.cascade.name, place.name))
-        if tried is None or not len(tried.values) or f"sweep.{place.name}" not in cell.counts:
-            continue
-        curve = thresholds.read(cell.counts, cell.place, place, tried, confidence=judged.context.confidence)
-        proven = np.flatnonzero((curve.high <= limit) & (curve.kept > 0))
-        where = cohorts.label(cell.family, cell.member)
-        if len(proven):
-            i = int(proven[np.argmin(curve.escalation[proven])])
-            return (
-                f"A threshold of {curve.thresholds[i]:.6g} on {place.tier.name} would escalate more and hold here: "
-                f"{budgets.show(float(curve.disagreement[i]), 'rate')} of {round(curve.kept[i]):,} kept "
-                f"(bound {budgets.show(float(curve.high[i]), 'rate')}) at {curve.escalation[i]:.1%} escalation in {where}. "
-                "Confirm it on other cases: it was found on these."
-            )
-        if verdict.outcome == "fail":
-            return (
-                f"No threshold of {place.tier.name} proves {verdict.bound} in {where} on these cases: route it to the "
-                "flagship, or give the gate a better signal."
-            )
-    return None
 
 
 class _Texts:
