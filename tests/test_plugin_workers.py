@@ -60,7 +60,7 @@ def test_workers_change_nothing_but_the_time(project):
     assert evidence(project, "alone.json") == evidence(project, "shared.json")
     assert evidence(project, "shared.json")["selected"] == {"items": 10, "of": 10}
     assert (project.path / "suites/asked.log").read_text().split().count("evaluate") == 1
-    assert left_behind() == before
+    assert set(left_behind()) <= set(before)
     shared.stdout.fnmatch_lines(
         [
             "*_ support: disagreement · language=fr _*",
@@ -130,5 +130,5 @@ def test_an_unrelated_run_with_workers_makes_no_folder(project):
     before = left_behind()
     result = project.runpytest_subprocess(*PLAIN, *WORKERS, "test_other.py")
     result.assert_outcomes(passed=1)
-    assert left_behind() == before
+    assert set(left_behind()) <= set(before)
     assert "cascade budgets" not in str(result.stdout)
