@@ -15,7 +15,9 @@ columns        signals, calibration, agreement, costs, cohorts: arrays in, array
 counted        replay, counts, metrics: who settled each case, and what follows from it
 judged         bounds, verdicts, baseline, thresholds, audit
 over weeks     monitor, history, sequential, drift
-a whole run    runs, evidence, report, proposals
+what to do     diagnosis, proposals
+real models    recording, playback, importers: how traffic gets in
+a whole run    runs, evidence, report
 =============  ========================================================================
 
 pytest collects suites by the plugin; `cascade-eval --help` shows what surrounds it. Nothing is imported before it is
@@ -38,14 +40,18 @@ if TYPE_CHECKING:
         cohorts,
         costs,
         counts,
+        diagnosis,
         drift,
         errors,
         evidence,
         goldens,
         history,
+        importers,
         metrics,
         monitor,
+        playback,
         proposals,
+        recording,
         replay,
         report,
         runs,
@@ -71,14 +77,18 @@ __all__ = [
     "cohorts",
     "costs",
     "counts",
+    "diagnosis",
     "drift",
     "errors",
     "evidence",
     "goldens",
     "history",
+    "importers",
     "metrics",
     "monitor",
+    "playback",
     "proposals",
+    "recording",
     "replay",
     "report",
     "runs",

@@ -14,8 +14,9 @@ import cascade_eval
 ROOT = Path(__file__).parents[1]
 
 MODULES = (
-    "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts", "drift",
-    "errors", "evidence", "goldens", "history", "metrics", "monitor", "proposals", "replay", "report", "runs", "sequential", "signals",
+    "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts",
+    "diagnosis", "drift", "errors", "evidence", "goldens", "history", "importers", "metrics", "monitor", "playback", "proposals",
+    "recording", "replay", "report", "runs", "sequential", "signals",
     "suite", "thresholds", "traffic", "verdicts",
 )  # fmt: skip
 

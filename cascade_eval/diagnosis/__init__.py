@@ -1,0 +1,1 @@
+"""What ails a cascade: findings with their evidence, what would contradict them, and what to do."""
