@@ -12,6 +12,7 @@ from small_replays import case, replayed, three, two
 
 from cascade_eval import agreement, bounds, costs, metrics, replay
 from cascade_eval.basis import Fact
+from cascade_eval.metrics import ratios
 
 untimed = settings(deadline=None, max_examples=50)
 
@@ -436,3 +437,18 @@ def test_drift_of_each_cohort_is_its_own():
         for slice_, estimate in zip(reversed(found.cohorts("language")), table, strict=True):
             assert slice_.escalation_drift.value == estimate.value
             assert slice_.escalation_drift.nobs == estimate.nobs
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**61), st.integers(0, 2**61)), max_size=40),
+    st.sampled_from([1, 30, 100]),
+)
+def test_moments_of_money_are_exact(pairs, times):
+    """Sums of squares of large nano-dollars equal those of whole numbers of any size, for few groups and for many."""
+    x, y = np.array(pairs * times, dtype=np.int64).reshape(-1, 2).T
+    whole = [(a, b) for a, b in pairs * times]
+    want = (
+        len(whole), sum(a for a, _ in whole), sum(b for _, b in whole),
+        sum(a * a for a, _ in whole), sum(a * b for a, b in whole), sum(b * b for _, b in whole),
+    )  # fmt: skip
+    assert ratios._moments(x, y) == want

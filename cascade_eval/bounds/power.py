@@ -146,12 +146,13 @@ def smallest_excess(nobs: float, budget: float, *, alpha: float = 0.05, power: f
 
     _check_shares(budget=budget)
     n = int(nobs)
-    if not float(rates.p_at_least(n, n, budget)) <= alpha:
+    if n < 1 or not special.betainc(n, 1, budget) <= alpha:
         return None
     low, high = 0, n
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if rates.p_at_least(middle, n, budget) <= alpha else (middle, high)
+        # The tail of `rates.p_at_least` without its arrays: a report asks this for each of its cells.
+        low, high = (low, middle) if special.betainc(middle, n - middle + 1, budget) <= alpha else (middle, high)
     return float(special.betaincinv(high, n - high + 1, power))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _MOST = 2**61
 """Sums beyond it may have run over, which makes them small or negative."""
+
+_DIGIT = 21
+_FLOATS = 2 ** (53 - 2 * _DIGIT)
+"""Products of two digits of so many bits, and how many of them a float adds up exactly."""
 
 
 def cost(name: str, counts: Counts, context: Context) -> list[Estimate]:
@@ -122,13 +127,12 @@ def ratio(
             name, unit, "the sums are too large for 64 bits: look for a cost or a price that is none", nobs=nobs
         )
     used = (x != 0) | (y != 0)
-    x, y = x[used].astype(object), y[used].astype(object)
-    total_x, total_y = x.sum() if len(x) else 0, y.sum() if len(y) else 0
+    moments = _moments(x[used], y[used])
+    units, total_x, total_y = moments[:3]
     if total_y <= 0:
         return blank(name, unit, "the sum it is divided by is zero", nobs=nobs)
-    moments = (len(x), total_x, total_y, (x * x).sum(), (x * y).sum(), (y * y).sum())
     value = float(total_x / total_y)
-    low, high = _bounds(moments, value, cases := _independent(len(x), nobs), context.confidence, relative=scale != 1.0)
+    low, high = _bounds(moments, value, cases := _independent(units, nobs), context.confidence, relative=scale != 1.0)
     if len(context.tiers) == 1 and unit == "ratio":
         # Always-flagship against itself: a definition, not an estimate.
         low = high = value
@@ -153,6 +157,30 @@ def ratio(
     )
 
 
+def _moments(x: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Sum x, y, their squares and their product, exactly."""
+    if x.dtype.kind in "iu" and y.dtype.kind in "iu" and len(x) <= _FLOATS:
+        return len(x), *_integer_moments(x, y)
+    x, y = x.astype(object), y.astype(object)
+    if not len(x):
+        return 0, 0, 0, 0, 0, 0
+    return len(x), x.sum(), y.sum(), (x * x).sum(), (x * y).sum(), (y * y).sum()
+
+
+def _integer_moments(x: NDArray[Any], y: NDArray[Any]) -> tuple[int, int, int, int, int]:
+    """Split whole numbers below 2**63 into digits of 21 bits, whose products floats add up without rounding."""
+    shifts = (0, _DIGIT, 2 * _DIGIT)
+    digits = np.array([part >> shift & (1 << _DIGIT) - 1 for part in (x, y) for shift in shifts], dtype=np.float64)
+    totals = [int(total) for total in digits.sum(axis=1)]
+    products = (digits @ digits.T).astype(np.int64).tolist()
+
+    def whole(first: int, second: int) -> int:
+        return sum(products[first + i][second + j] << _DIGIT * (i + j) for i in range(3) for j in range(3))
+
+    total_x, total_y = (sum(totals[first + i] << _DIGIT * i for i in range(3)) for first in (0, 3))
+    return total_x, total_y, whole(0, 0), whole(0, 3), whole(3, 3)
+
+
 def _independent(groups: int, nobs: int) -> float:
     """How many independent cases filled so many hash groups (linear counting); at most all of them."""
     if groups >= GROUPS:
@@ -164,11 +192,18 @@ def _bounds(
     moments: tuple[Any, ...], value: float, cases: float, confidence: float, *, relative: bool
 ) -> tuple[float, float]:
     """Fieller's bounds, never narrower than what so few cases may have missed."""
-    low, high = (float(bound) for bound in bounds.fieller(*moments, confidence=confidence))
+    low, high = _fieller(moments, confidence)
     most = (1.0 - confidence) ** (1.0 / cases)
     if relative:
         return min(low, value * most), max(high, value / most)
     return min(low, value - (1.0 - most)), max(high, value + (1.0 - most))
+
+
+@lru_cache(maxsize=1024)
+def _fieller(moments: tuple[Any, ...], confidence: float) -> tuple[float, float]:
+    """Cost, savings and break-even are asked for one after another and rest on the same sums."""
+    low, high = bounds.fieller(*moments, confidence=confidence)
+    return float(low), float(high)
 
 
 def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
