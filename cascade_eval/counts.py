@@ -160,7 +160,8 @@ class Counts:
             left, right = self, other
         else:
             members = tuple(dict.fromkeys((*self.members, *other.members)))
-            left, right = self.align(members), other.align(members)
+            # What came first is in order already; only new members make it longer.
+            left, right = self if members == self.members else self.align(members), other.align(members)
         arrays = {name: _sum(left.arrays.get(name), right.arrays.get(name)) for name in {**left.arrays, **right.arrays}}
         clusters = {
             name: left.clusters[name] + right.clusters[name]
@@ -205,9 +206,7 @@ def _moved(array: NDArray[Any], places: NDArray[np.int64], size: int) -> NDArray
         total: NDArray[Any] = array.sum(axis=0, keepdims=True)
         return total
     if len(places) == size and np.array_equal(np.sort(places), np.arange(size)):
-        moved = np.empty_like(array)
-        moved[places] = array
-        return moved
+        return array[np.argsort(places)]
     moved = np.zeros((size, *array.shape[1:]), dtype=array.dtype)
     # One addition per row: NumPy's ufunc.at is several times slower on wide rows.
     for row, place in enumerate(places.tolist()):
