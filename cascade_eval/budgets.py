@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Unit = Literal["rate", "ratio", "points", "seconds", "dollars", "days"]
 
@@ -42,6 +42,10 @@ _NONNEGATIVE = ("rate", "seconds", "dollars", "days")
 
 _NUMBER = r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
 _AMOUNT = rf"({_NUMBER})\s*(%|[a-z]+)?"
+WEEKLY: Final = "watched weekly"
+"""How a promise is judged that is watched over weeks; written after the bound and a comma."""
+
+_HOW = re.compile(r"(.*\S) ?, ?([a-z][a-z ]*)")
 _SHAPES = (
     ("most", re.compile(rf"at most {_AMOUNT}")),
     ("least", re.compile(rf"at least {_AMOUNT}")),
@@ -61,12 +65,15 @@ class Bound:
         As written.
     unit
         ``rate``, ``ratio``, ``points``, ``seconds``, ``dollars`` or ``days``.
+    watched
+        Judged over weeks, by a sequence that stays valid however often one looks.
     """
 
     low: float | None
     high: float | None
     text: str
     unit: str
+    watched: bool = field(default=False, repr=False)
 
     @property
     def cannot_fail(self) -> bool:
@@ -140,7 +147,7 @@ def parse(text: str, unit: str) -> Bound:
     ----------
     text : str
         ``at most <number><unit>``, ``at least <number><unit>`` or ``<a> to <b><unit>``; a ratio may add
-        ``of always-flagship``.
+        ``of always-flagship``, and ``at most`` of a rate ``, watched weekly``.
     unit : {"rate", "ratio", "points", "seconds", "dollars", "days"}
         What the metric is measured in. Written as ``%``, ``points``, ``ms`` or ``s``, ``$`` in front, and ``days``.
 
@@ -159,11 +166,15 @@ def parse(text: str, unit: str) -> Bound:
     Bound(low=0.15, high=0.4, text='15% to 40%', unit='rate')
     >>> parse("at most 800 ms", "seconds").high
     0.8
+    >>> parse("at most 10%, watched weekly", "rate").watched
+    True
     >>> parse("at mots 5%", "rate")
     Traceback (most recent call last):
     ValueError: 'at mots 5%' is not a bound. Write 'at most 5%', 'at least 5%' or '5% to 10%'.
     """
     text = " ".join(text.split())
+    if how := _HOW.fullmatch(text):
+        return _watched(parse(how[1], unit), how[2])
     phrase = text.removesuffix(" of always-flagship") if unit == "ratio" else text
     for kind, shape in _SHAPES:
         if match := shape.fullmatch(phrase):
@@ -248,6 +259,20 @@ def show_against(value: float | None, bound: Bound) -> str:
     ('10.004%', '10%')
     """
     return _show(value, bound.unit, tuple(end for end in (bound.low, bound.high) if end is not None))
+
+
+def _watched(bound: Bound, how: str) -> Bound:
+    """Make a bound one that is watched; only an upper bound of a rate can be."""
+    if how != WEEKLY:
+        raise ValueError(
+            f"'{how}' is no way to judge. Write '{bound}, {WEEKLY}', or '{bound}' to judge these cases alone."
+        )
+    if bound.unit != "rate" or bound.low is not None or bound.cannot_fail:
+        example = _with_mark(Decimal(10), "rate")
+        raise ValueError(
+            f"'{bound}' cannot be watched; only 'at most' of disagreement can. Write 'at most {example}, {WEEKLY}'."
+        )
+    return replace(bound, text=f"{bound}, {WEEKLY}", watched=True)
 
 
 def _ends(kind: str, amounts: tuple[str | None, ...], phrase: str, unit: str) -> tuple[float | None, float | None]:

@@ -284,6 +284,149 @@ class Floors(Record):
     audited: Share
 
 
+class Week(Record):
+    """One week of one cohort under one cascade; a null rate was not measured, and `reason` says why disagreement was not."""
+
+    cascade: str
+    cohort: Cohort
+    window: str
+    complete: bool
+    cases: Count
+    decisions: Count
+    share: Share | None = None
+    escalation: Share | None = None
+    escalation_low: Share | None = None
+    escalation_high: Share | None = None
+    kept: Count
+    compared: Count
+    disagreed: Count
+    disagreement: Share | None = None
+    disagreement_low: Share | None = None
+    disagreement_high: Share | None = None
+    cost_per_request: float | None = None
+    latency_p95: float | None = None
+    reason: str | None = None
+
+
+class Weeks(Record):
+    """The last weeks; `cut` says what was left out, `notes` what could not be looked at."""
+
+    rows: list[Week]
+    cut: list[str] = []
+    notes: list[str] = []
+
+
+class WatchedSequence(Record):
+    """A disagreement budget watched in one cohort: natural logarithms of the restarted evidence after each week."""
+
+    cascade: str
+    cohort: Cohort
+    budget: Share
+    alarm_at: float
+    windows: list[str]
+    log_m: list[float | None]
+    alarms: list[str]
+    first: str | None = None
+    since: str | None = None
+    state: Literal["alarm", "within", "open", "not measured"]
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _fails_closed(self) -> Self:
+        if len(self.windows) != len(self.log_m):
+            raise ValueError(f"{len(self.windows)} weeks with {len(self.log_m)} values of evidence")
+        if self.alarms and self.alarms[-1] == self.windows[-1] and self.state != "alarm":
+            raise ValueError(f"an alarm stands in the last week, so the state is 'alarm', not '{self.state}'")
+        return self
+
+
+class Movement(Record):
+    """One thing the weeks say; an `alarm` that is `standing` holds in the last week."""
+
+    test: str
+    cascade: str
+    cohort: Cohort
+    first: str
+    windows: list[str]
+    standing: bool
+    alarm: bool
+    message: str
+    evidence: dict[str, float | None] = {}
+
+
+class AuditRow(Record):
+    """What an audit found in one cohort; `outcome` is null where nothing was promised."""
+
+    cohort: Cohort
+    unescalated: Count
+    sampled: Count
+    answered: Count
+    disagreed: Count
+    estimate: Estimate
+    outcome: Literal["pass", "fail", "inconclusive"] | None = None
+    not_measured: bool = False
+    bound: str | None = None
+
+    @model_validator(mode="after")
+    def _fails_closed(self) -> Self:
+        if self.outcome == "pass" and (self.not_measured or self.estimate.value is None):
+            raise ValueError("nothing can pass without a value")
+        return self
+
+
+class Audit(Record):
+    """Unescalated answers the flagship was asked about; the first row is all cases."""
+
+    cascade: str
+    rows: list[AuditRow]
+    calls: Count
+    usd: float | None = None
+    saved_usd: float | None = None
+    age_days: float
+    notes: list[str] = []
+
+
+class Treatment(Record):
+    """What could be done about a cause; `predicted` holds value, low and high by metric."""
+
+    kind: str
+    cohorts: list[str]
+    message: str
+    predicted: dict[str, list[float | None]] = {}
+    steps: list[str] = []
+
+
+class Cause(Record):
+    """One thing that is the matter with a cascade, or is suspected to be."""
+
+    name: str
+    cohorts: list[str]
+    conclusive: bool
+    test: str
+    message: str
+    evidence: list[str] = []
+    contradicts: list[str] = []
+    treatments: list[Treatment] = []
+
+
+class Step(Record):
+    """One test of the decision tree, and how it ended."""
+
+    name: str
+    question: str
+    outcome: str
+    message: str
+
+
+class Diagnosis(Record):
+    """What is the matter with one cascade, its main cause first."""
+
+    cascade: str
+    causes: list[Cause]
+    steps: list[Step] = []
+    notes: list[str] = []
+
+
 class Suite(Record):
     """One suite; its last cascade is always-flagship, reported and never judged."""
 
@@ -298,6 +441,11 @@ class Suite(Record):
     notes: list[str] = []
     prices: list[Price] = []
     cascades: list[Cascade]
+    weeks: Weeks | None = None
+    sequences: list[WatchedSequence] = []
+    movements: list[Movement] = []
+    audit: Audit | None = None
+    findings: list[Diagnosis] = []
 
 
 class Selected(Record):

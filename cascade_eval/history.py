@@ -287,7 +287,11 @@ def _write_table(url: str, records: list[dict[str, Any]]) -> None:
 
 
 def _read_table(url: str) -> list[dict[str, Any]]:
+    import sqlalchemy as sa
+
     with _connected(url) as engine:
+        if not sa.inspect(engine).has_table(TABLE):
+            return []  # whoever only reads makes no tables
         table = _prepared(engine, url)
         with engine.connect() as connection:
             return [dict(record) for record in connection.execute(table.select()).mappings()]

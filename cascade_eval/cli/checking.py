@@ -76,8 +76,7 @@ def look(path: str, *, traffic: str | None = None, tolerate: int | None = None) 
     """
     found = suite.load(path)
     opened = runs.check(found, traffic_path=traffic, tolerate=tolerate)
-    evaluation = suite.evaluate(found, opened.traffic, data=opened.data, baselines=opened.baselines)
-    return Found(found, opened.traffic, evaluation)
+    return Found(found, opened.traffic, runs.judge(opened))
 
 
 def lines(found: Found) -> Iterator[str]:

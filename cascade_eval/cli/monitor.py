@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cascade_eval.cli import reporting
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cascade_eval.monitor import Findings, Row, Watched
+    from cascade_eval.runs import Opened
+    from cascade_eval.suite import Suite
 
 WEEKS: Final = 12
 """Weeks of the table."""
@@ -30,7 +34,16 @@ EXIT: Final = {"alarm": 1, "undecided": 3, "quiet": 0}
 @click.option("--judge-set", "judge_set", metavar="MODEL=PATH", help="Frozen answers with known grades, judged again.")
 @click.option("--window", metavar="WEEK", help="Week of the fixed sets; the last week of the traffic unless given.")
 @click.option("--tolerate", metavar="N", type=click.IntRange(min=0), help="Set up to N bad rows aside.")
-def monitor(suite: str, traffic: str | None, history: str | None, tolerate: int | None, **options: Any) -> int:
+@reporting.options
+def monitor(
+    suite: str,
+    traffic: str | None,
+    history: str | None,
+    tolerate: int | None,
+    report: str | None,
+    evidence: str | None,
+    **options: Any,
+) -> int:
     """Watch a cascade week by week: add the traffic's weeks to a history, and look at all of them.
 
     Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided. 0: none stands, and
@@ -42,23 +55,37 @@ def monitor(suite: str, traffic: str | None, history: str | None, tolerate: int 
     """
     from cascade_eval import history as history_
     from cascade_eval import monitor as monitor_
+    from cascade_eval import runs
     from cascade_eval import suite as suite_
 
     found = suite_.load(suite)
-    rows = _measure(found, traffic, tolerate, **options)
+    # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
+    opened = runs.open(alone(found), traffic_path=traffic, tolerate=tolerate)
+    rows = _measure(found, opened, **options)
     if history is not None:
         history_.write(history, rows)
         rows = history_.read(history, suite=rows[0].suite, since=options["since"])
     findings = monitor_.judge(rows, found.budgets, confidence=found.confidence)
     for line in lines(rows, findings):
         click.echo(line)
+    if files := reporting.Files(report, evidence):
+        _report(files, found, opened, rows, alone=history is None)
     return EXIT[findings.outcome]
 
 
+def _report(files: reporting.Files, found: Suite, opened: Opened, rows: Sequence[Row], *, alone: bool) -> None:
+    """Write the weeks, and what is the matter, beside the verdicts on this traffic."""
+    from cascade_eval import diagnosis, weeks
+
+    watching = weeks.watch_rows(found, weeks.Weeks(tuple(rows), alone=alone))
+    diagnose = getattr(diagnosis, "run", None)
+    found_ = [] if diagnose is None else [one.record() for one in diagnose(found, opened.traffic, rows=rows)]
+    reporting.write(files, found, opened.traffic, {"findings": found_}, data=opened.data, watching=watching)
+
+
 def _measure(
-    found: Any,
-    path: str | None,
-    tolerate: int | None,
+    found: Suite,
+    opened: Opened,
     *,
     held_out: str | None,
     judge_set: str | None,
@@ -68,12 +95,16 @@ def _measure(
     """Return the rows of this run: the traffic's weeks, and fixed sets."""
     del since
     from cascade_eval import monitor as monitor_
-    from cascade_eval import runs
 
-    # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
-    cases = runs.open(_alone(found), traffic_path=path, tolerate=tolerate).traffic
-    rows = monitor_.weekly(found, cases)
-    week = window or max(row.window for row in rows)
+    rows = monitor_.weekly(found, opened.traffic)
+    return rows + fixed_sets(found, held_out, judge_set, window or max(row.window for row in rows))
+
+
+def fixed_sets(found: Suite, held_out: str | None, judge_set: str | None, week: str) -> tuple[Row, ...]:
+    """Return the rows of fixed sets that were asked again in some week."""
+    from cascade_eval import monitor as monitor_
+
+    rows: tuple[Row, ...] = ()
     if held_out is not None:
         rows += monitor_.fixed(found, _cases(found, held_out), window=week)
     if judge_set is not None:
@@ -82,7 +113,8 @@ def _measure(
     return rows
 
 
-def _alone(found: Any) -> Any:
+def alone(found: Any) -> Any:
+    """Return the suite without its baseline, which is for changes and not for weeks."""
     from dataclasses import replace
 
     return replace(found, baseline=None)
@@ -93,7 +125,7 @@ def _cases(found: Any, path: str) -> Any:
 
     if not path:
         raise click.UsageError("--judge-set is written MODEL=PATH, the judge's name before its file.")
-    return traffic.open(path, columns=found.source.columns)
+    return traffic.open(path, columns={} if found.source.importer else found.source.columns)
 
 
 # --- text ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 WEEK: Final = "week of decided_at"
 
+WHOLE: Final = "all"
+"""Window of traffic that is looked at as one."""
+
 NEARLY: Final = 0.9
 """Share of known comparisons from which a week below the suite's floor still counts in a sequence."""
 
@@ -82,6 +85,27 @@ def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic)]
     complete = _complete(sorted({row.window for row in rows}), counted.span)
     return tuple(replace(row, complete=row.window in complete) for row in rows)
+
+
+def whole(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -> tuple[Row, ...]:
+    """Return rows as `weekly` does, with all of the traffic in one window called ``all``; it needs no time.
+
+    Parameters
+    ----------
+    suite, traffic, executor
+        As for `weekly`.
+
+    Raises
+    ------
+    UsageError
+        No cases, or anything that would keep the suite from being judged.
+    """
+    plan = _plan(suite, traffic, ())
+    counted = counting.count(plan, traffic, executor=executor)
+    if counted.cases == 0:
+        raise DataError([Problem("no cases: there is nothing to show", traffic.name)])
+    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic)]
+    return tuple(replace(row, complete=False) for row in rows)
 
 
 def fixed(
@@ -177,14 +201,15 @@ def _rows(
     )
     made: list[Row] = []
     for family in plan.families:
-        made += _of_family(suite, cascade, family, counted.counts[cascade.name, family], context)
+        counts = counted.counts[cascade.name, family]
+        made += _of_family(suite, cascade, family, counts, context, timed=plan.families[0] == (WEEK,))
     totals = {row.window: row.traffic for row in made if not row.cohort}
     shared = [replace(row, share=row.traffic / totals[row.window] if totals[row.window] else None) for row in made]
     yield from sorted(shared, key=lambda row: (row.window, row.cohort))
 
 
 def _of_family(
-    suite: Suite, cascade: Cascade, family: tuple[str, ...], counts: Counts, context: metrics.Context
+    suite: Suite, cascade: Cascade, family: tuple[str, ...], counts: Counts, context: metrics.Context, *, timed: bool
 ) -> Iterator[Row]:
     shown = {
         name: metrics.estimates(metrics.METRICS[name], counts, context) for name in _SHOWN if _counted(name, counts)
@@ -197,7 +222,7 @@ def _of_family(
     plain &= "disagreement" not in context.problems
     for i, member in enumerate(counts.members):
         own = {name: estimates[i] for name, estimates in shown.items()}
-        window, cohort = member[0], _cohort(family[1:], member[1:])
+        window, cohort = (member[0], _cohort(family[1:], member[1:])) if timed else (WHOLE, _cohort(family, member))
         yield Row(
             _stem(suite.name),
             cascade.name,

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from cascade_eval import atomic
-from cascade_eval.report import svg_charts, view
+from cascade_eval.report import svg_charts, svg_weeks, view
 
 if TYPE_CHECKING:
     import os
@@ -97,5 +97,6 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.globals["chart"] = svg_charts
+    environment.globals["weeks_chart"] = svg_weeks
     environment.filters["tight"] = _tight
     return environment.get_template("report.html.j2")

@@ -18,6 +18,9 @@ ROWS = 20
 NOTES = 5
 """Notes on what was not measured that are shown."""
 
+ALARMS = 10
+"""Alarms and causes that are shown."""
+
 CASCADES = 20
 """Cascades that are shown."""
 
@@ -37,7 +40,7 @@ def render(evidence: Mapping[str, Any]) -> str:
     page = view.build(evidence)
     cascades = [cascade for suite in page.suites for cascade in suite.judged]
     lines = [
-        f"### cascade_eval: {_summary([cascade.headline.state for cascade in cascades], whole=not page.partial)}",
+        f"### cascade_eval: {_summary([cascade.headline.state for cascade in cascades], page)}",
         "",
     ]
     lines += [f"**Partial run.** {page.partial}", ""] if page.partial else []
@@ -55,18 +58,37 @@ def render(evidence: Mapping[str, Any]) -> str:
         for verdict in raw["cascades"]
         for record in verdict["verdicts"]
     ]
-    lines += _table(verdicts) + _compared(page) + _unmeasured(page)
+    lines += _weeks(page) + _table(verdicts) + _compared(page) + _unmeasured(page)
     rules = dict.fromkeys(f"{suite.rule} {_escape(suite.promise)}" for suite in page.suites[:3])
     return "\n".join([*lines, *(f"\n<sub>{rule}</sub>" for rule in rules)]) + "\n"
 
 
-def _summary(states: Sequence[State], *, whole: bool) -> str:
+def _summary(states: Sequence[State], page: view.View) -> str:
     if not states:
         return "nothing was judged"
     passing = sum(state == "pass" for state in states)
     if passing == len(states):
-        return "every budget holds" if whole else "a partial run, in which every budget holds"
+        holds = "a partial run, in which every budget holds" if page.partial else "every budget holds"
+        return f"an alarm stands, though {holds}" if page.alarm else holds
     return f"{len(states) - passing} of {len(states)} {'cascade' if len(states) == 1 else 'cascades'} not proven"
+
+
+def _weeks(page: view.View) -> list[str]:
+    """Return one line for each alarm that stands and each cause that was found."""
+    lines = [
+        f"- ❌ **{_escape(suite.name)} / {_escape(m.cascade)}, alarm since {_escape(m.first)}**: {_escape(m.message, 400)}."
+        for suite in page.suites
+        for m in (suite.weekly.movements if suite.weekly else suite.alarms)
+        if m.state == "fail"
+    ]
+    lines += [
+        f"- {_MARKS[cause.state]} **{_escape(d.cascade)}: {_escape(cause.name)}** ({cause.word}) in {_escape(cause.where)}: "
+        f"{_escape(cause.message, 400)}{''.join(f' Treatment: {_escape(t.kind)}.' for t in cause.treatments[:1])}"
+        for suite in page.suites
+        for d in suite.diagnoses
+        for cause in d.causes
+    ]
+    return ["", *lines[:ALARMS], *_more(len(lines) - ALARMS, "alarms and causes")] if lines else []
 
 
 def _table(verdicts: Sequence[tuple[str, str, Judged]]) -> list[str]:

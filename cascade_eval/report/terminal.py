@@ -13,6 +13,7 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cascade_eval import budgets
 from cascade_eval.report import numbers
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def overview(suite: Mapping[str, Any], *, tests: Sequence[Mapping[str, Any]] = (
     lines += [
         f"  {_pad(clean(cascade['name']), name)}  {tally(cascade['verdicts'])}{_centre(cascade)}" for cascade in judged
     ]
+    lines += _standing(suite)
     if tests:
         lines.append(f"  of these, asserted by tests: {tally(tests)}")
     if verbose:
@@ -289,7 +291,7 @@ def _fit(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 def _wrong(cascade: Mapping[str, Any], verdict: Mapping[str, Any]) -> Iterator[str]:
     found = list(_overconfident(cascade, verdict)) if verdict["metric"] == "disagreement" else []
     # What the first line and the table have said already is not said again.
-    said = (found and verdict["outcome"] == "fail") or verdict["reason"] in headline(verdict)
+    said = (found and verdict["outcome"] == "fail" and not _watched(verdict)) or verdict["reason"] in headline(verdict)
     if not said:
         yield clean(verdict["reason"])
     if verdict["outcome"] != "pass":
@@ -332,8 +334,15 @@ def _fixes(suite: Mapping[str, Any], cascade: Mapping[str, Any], verdict: Mappin
         yield clean(verdict["advice"])
     if verdict["outcome"] == "inconclusive" and not verdict["not_measured"]:
         yield from _more_cases(verdict)
-    if verdict["outcome"] == "fail" and verdict["metric"] == "disagreement" and not verdict.get("advice"):
+    if verdict["outcome"] != "fail" or verdict["metric"] != "disagreement" or verdict.get("advice"):
+        return
+    # What weeks showed cannot be tried on the cases of this run, which may be calm by themselves.
+    if not _watched(verdict):
         yield from _threshold(suite, cascade, verdict)
+
+
+def _watched(verdict: Mapping[str, Any]) -> bool:
+    return str(verdict["bound"]).endswith(budgets.WEEKLY)
 
 
 def _more_cases(verdict: Mapping[str, Any]) -> Iterator[str]:
@@ -437,6 +446,19 @@ def _answers(case: Mapping[str, Any], given: str, reference: str) -> str:
 
 
 # Pieces of an overview.
+
+
+def _standing(suite: Mapping[str, Any]) -> list[str]:
+    """Say each alarm that stands and each cause that was found in a line."""
+    found = [m for m in suite.get("movements") or () if m["alarm"] and m["standing"]]
+    lines = [f"  ALARM since {m['first']}, {m['cascade']}: {m['message']}" for m in found]
+    lines += [
+        f"  {one['cascade']}: {cause['name']} ({'conclusive' if cause['conclusive'] else 'suspected'}): {cause['message']}"
+        for one in suite.get("findings") or ()
+        for cause in one["causes"]
+    ]
+    left = len(lines) - CASES
+    return [*map(clean, (line for line in lines[:CASES])), *([f"  … and {left} more"] if left > 0 else [])]
 
 
 def _centre(cascade: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cascade_eval.report import cases, numbers, panels, sentences
+from cascade_eval.report import cases, findings, numbers, panels, sentences, weekly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +32,7 @@ class Room(NamedTuple):
     worst: int
     pictures: int
     findings: int
+    weeks: int
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,19 @@ class SuiteView:
     facts: tuple[tuple[str, str], ...]
     prices: tuple[tuple[str, ...], ...]
     unmeasured: tuple[str, ...]
+    alarms: tuple[weekly.Movement, ...] = ()
+    weekly: weekly.Weekly | None = None
+    audit: findings.Audit | None = None
+    diagnoses: tuple[findings.Diagnosis, ...] = ()
 
 
 @dataclass(frozen=True)
 class View:
-    """A whole report."""
+    """A whole report; `alarm` where one stands that no failing verdict tells of."""
 
     title: str
     state: State
+    alarm: bool
     created: str
     facts: tuple[tuple[str, str], ...]
     partial: str
@@ -152,13 +158,17 @@ def build(evidence: Mapping[str, Any]) -> View:
     """
     judged = sum(1 for suite in evidence["suites"] for cascade in suite["cascades"] if cascade["verdicts"])
     room = Room(
-        *(max(least, most // max(judged, 1)) for least, most in ((3, ALL_WORST), (6, panels.MULTIPLES), (4, 60)))
+        *(
+            max(least, most // max(judged, 1))
+            for least, most in ((3, ALL_WORST), (6, panels.MULTIPLES), (4, 60), (3, weekly.PANELS))
+        )
     )
     suites = tuple(_suite(suite, f"s{i}", room) for i, suite in enumerate(evidence["suites"], start=1))
     states = [cascade.headline.state for suite in suites for cascade in suite.judged]
     return View(
         title=", ".join(suite.name for suite in suites) or "nothing",
         state=min(states, key=sentences.ORDER.index, default="none"),
+        alarm=any(suite.alarms for suite in suites),
         created=_moment(evidence["created_at"]),
         facts=_run_facts(evidence),
         partial=_partial(evidence["selected"]),
@@ -215,6 +225,10 @@ def _suite(suite: Record, anchor: str, room: Room) -> SuiteView:
         facts=_data_facts(suite),
         prices=tuple(_price(price) for price in suite["prices"]),
         unmeasured=tuple(sentences.clean(note) for note in suite["notes"]),
+        alarms=weekly.alarms(suite),
+        weekly=weekly.build(suite, room.weeks),
+        audit=findings.audit(suite.get("audit")),
+        diagnoses=tuple(findings.diagnosis(one) for one in suite.get("findings", ())),
     )
 
 
