@@ -8,55 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from proposal_cases import SUITE, cases, laid_out
 
 from cascade_eval import calibration, cli, proposals, runs, suite, thresholds
 from cascade_eval.errors import UsageError
 
-SUITE = """\
-traffic: cases.parquet
-cascades:
-  current:
-    - tier: mini
-      model: mini
-      gate:
-        signal: confidence
-        threshold: 0.5  # by feel
-    - {tier: flagship, model: big}
-agreement: same label
-cohorts: [language]
-budgets:
-  disagreement: {overall: at most 10%}
-"""
-
-
-def cases(size=3000, *, seed=0, wrong=0.35, **columns):
-    """Confidence says how often mini agrees; `wrong` is disagreement at confidence 0."""
-    rng = np.random.default_rng(seed)
-    confidence = rng.random(size).round(4)
-    agrees = rng.random(size) >= wrong * (1 - confidence)
-    return pd.DataFrame(
-        {
-            "case_id": [f"c{n}" for n in range(size)],
-            "language": np.where(np.arange(size) % 4 == 0, "fr", "en"),
-            "mini.answer": np.where(agrees, "yes", "no"),
-            "mini.confidence": confidence,
-            "big.answer": "yes",
-            **columns,
-        }
-    )
-
-
-@pytest.fixture
-def laid_out(tmp_path, monkeypatch):
-    """Lay out a suite beside its cases."""
-    monkeypatch.chdir(tmp_path)
-
-    def lay(frame, text=SUITE):
-        frame.to_parquet("cases.parquet")
-        (tmp_path / "s.cascade.yaml").write_text(text)
-        return suite.load("s.cascade.yaml")
-
-    return lay
+__all__ = ["laid_out"]  # a fixture
 
 
 def propose(found, **options):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_eval import bounds, thresholds
@@ -105,6 +105,7 @@ def _risk(kind, confidence, rng):
     return np.where(rng.random(len(confidence)) < 0.2, np.maximum(risk, 0.25), risk)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.05, 0.1, 0.3]))
 def test_a_certified_step_is_proven_by_its_own_exact_bound(seed, target):
     """Whatever is chosen, its own upper bound at the walk's level lies within the target."""
@@ -150,6 +151,7 @@ def test_a_flagship_that_is_no_better_has_no_recovered_gap():
     assert thresholds.cpt(found, 0.5) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_within_a_tied_block_does_not_matter(seed):
     """Shuffling tied cases changes nothing: the curve is straight within a block."""

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from cascade_eval import bounds, cohorts, replay, thresholds
 from cascade_eval.errors import DataError, Problem, UsageError
-from cascade_eval.proposals import gates, samples
-from cascade_eval.proposals.nouns import Part, Rate, Threshold
+from cascade_eval.proposals import gates, rates, samples
+from cascade_eval.proposals.nouns import Part, Threshold
 from cascade_eval.replay.decisions import settles
 from cascade_eval.thresholds import selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from cascade_eval.cascade import Cascade, Leaf
     from cascade_eval.proposals.gates import AtGate
+    from cascade_eval.proposals.nouns import Estimated, Rate
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
-
-    Mask = NDArray[np.bool_]
 
 WALKS: Final = len(selection.STARTS)
 """Walks of a selection, which share its allowed error."""
@@ -97,13 +93,13 @@ def threshold(
         raise DataError(
             [Problem(f"no case reaches the gate of '{at.tier.name}', so nothing can choose it", traffic.name)]
         )
-    why = samples.unfit(at, suite)
+    why = samples.unfit(at.replay.decisions, at.agrees[at.frame] >= 0, suite)
     parts, chosen, bound = _parts(at, sample, at_most, delta, harm, why)
-    value = None if chosen is None else _shortest(chosen, at.compared.dtype)
+    value = None if chosen is None else gates.shortest(chosen, at.compared.dtype)
     after = None if value is None else _moved(at, value)
     kept = _kept(at, sample, value, suite)
     return Threshold(
-        suite.name, at.cascade.name, at.tier.name, _signal(at.leaf), at_most, delta, harm, tuple(per), value,
+        suite.name, at.cascade.name, at.tier.name, gates.signal(at.leaf), at_most, delta, harm, tuple(per), value,
         at.leaf.threshold, parts, kept[0] if kept else None, bound, after, at.replay.escalation.value, kept[1:],
         at.columns.batch.cases, int(at.frame.sum()), int((at.frame & (at.agrees >= 0)).sum()), len(sample.values),
         traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC), tuple(_notes(at, sample, joint=joint)),
@@ -165,21 +161,10 @@ def _part(label: str, found: thresholds.Selection, why: str | None) -> Part:
     return Part(label, found.delta, found.nobs, found.threshold, step.kept, step.disagreeing, bound, found.reason)
 
 
-def _shortest(value: float, dtype: np.dtype[Any]) -> float:
-    """Write a value with no more digits than the recorded column has; it compares the same there."""
-    return float(str(np.float32(value))) if dtype == np.float32 else value
-
-
-def _with(at: AtGate, value: float) -> Cascade:
-    tiers = list(at.cascade.tiers)
-    tiers[at.position] = replace(at.tier, gate=replace(at.leaf, threshold=value))
-    return replace(at.cascade, tiers=tuple(tiers))
-
-
-def _moved(at: AtGate, value: float) -> tuple[float | None, float | None, float | None]:
+def _moved(at: AtGate, value: float) -> Estimated:
     """Predict escalation by replaying all cases."""
-    found = replay.run(_with(at, value), at.columns, at.columns.rules, context=at.context).escalation
-    return found.value, found.low, found.high
+    cascade = gates.moved(at.cascade, {at.position: value})
+    return gates.estimated(replay.run(cascade, at.columns, at.columns.rules, context=at.context).escalation)
 
 
 def _kept(at: AtGate, sample: samples.Sample, value: float | None, suite: Suite) -> tuple[Rate, ...]:
@@ -188,27 +173,7 @@ def _kept(at: AtGate, sample: samples.Sample, value: float | None, suite: Suite)
         return ()
     kept = settles(replace(at.leaf, threshold=value), at.compared[sample.rows]) & at.read[sample.rows]
     rows, bad = sample.rows[kept], sample.disagrees[kept]
-    found = list(_rates(cohorts.Codes((), np.zeros(len(rows), dtype=np.int64), ((),)), bad, suite))
-    slices: list[Rate] = []
-    for family in at.families:
-        codes = at.columns.codes(family)
-        slices += _rates(cohorts.Codes(family, codes.codes[rows], codes.members), bad, suite)
-    return (*found, *sorted(slices, key=lambda one: (-(one.low or 0.0), -(one.rate or 0.0), one.cohort)))
-
-
-def _rates(codes: cohorts.Codes, bad: Mask, suite: Suite) -> Iterator[Rate]:
-    size = len(codes.members)
-    nobs = np.bincount(codes.codes, minlength=size)
-    count = np.bincount(codes.codes[bad], minlength=size)
-    low, high = bounds.rate(count, nobs, confidence=suite.confidence)
-    for member, x, n, a, b in zip(codes.members, count.tolist(), nobs.tolist(), low, high, strict=True):
-        label = cohorts.label(codes.family, member)
-        yield Rate(label, x, n, x / n, float(a), float(b)) if n else Rate(label, 0, 0, None, None, None)
-
-
-def _signal(leaf: Leaf) -> str:
-    made = leaf.calibrate
-    return str(leaf.signal) if made is None else f"{leaf.signal}, calibrated ({made.file or made.kind})"
+    return rates.by_cohort(at.columns, at.families, rows, bad, suite.confidence)
 
 
 def _notes(at: AtGate, sample: samples.Sample, *, joint: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,14 +14,16 @@ from cascade_eval.suite import evaluation
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cascade_eval.cascade import Cascade, Tier
+    from cascade_eval.proposals.nouns import Estimated
     from cascade_eval.replay import Columns, Replay
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
+    from cascade_eval.verdicts import Estimate
 
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
@@ -72,10 +74,36 @@ def at(
     raw
         Whether the gate compares its raw signal, whatever calibration it names.
     """
-    alone = replace(suite, budgets=(), baseline=None)
     position, name = _place(suite, cascade, tier)
+    alone = suite
     if raw:
-        alone = replace(alone, cascades=tuple(_raw(one, name, position) for one in alone.cascades))
+        alone = replace(suite, cascades=tuple(_raw(one, name, position) for one in suite.cascades))
+    done = replayed(alone, traffic, name, per)
+    leaf = done.cascade.tiers[position].gate
+    assert isinstance(leaf, Leaf)
+    columns, decided = done.columns, done.decisions
+    read = decided.reads.get((position, 0), np.zeros(columns.batch.cases, dtype=np.bool_))
+    known, stands = standing(columns, audited=decided.settled == position)
+    tiers = done.cascade.tiers
+    return AtGate(
+        done.cascade,
+        position,
+        leaf,
+        done,
+        columns.value(tiers[position], 0, leaf),
+        read,
+        known,
+        stands,
+        columns.agrees(tiers[position].model, done.cascade.flagship.model),
+        families(suite, per),
+        groups(suite, columns, tuple(per)),
+        done.context,
+    )
+
+
+def replayed(suite: Suite, traffic: Traffic, name: str, per: Sequence[str]) -> Replay:
+    """Replay all cases through one cascade of a suite, with the columns its cohorts and samples need."""
+    alone = replace(suite, budgets=(), baseline=None)
     lost = [need.name for need in cohorts.needs(per) if need not in traffic.fields]
     if lost:
         near = did_you_mean(lost[0], traffic.case_columns)
@@ -88,35 +116,53 @@ def at(
         raise DataError([Problem("no cases: there is nothing to choose by", traffic.name)])
     columns = replay.Columns(batch, plan.rules_of(filled))
     context = metrics.Context((), suite.confidence, suite.coverage, suite.audited)
-    done = replay.run(filled, columns, plan.rules_of(filled), context=context)
-    leaf = filled.tiers[position].gate
-    assert isinstance(leaf, Leaf)
-    decided = done.decisions
-    read = decided.reads.get((position, 0), np.zeros(batch.cases, dtype=np.bool_))
-    known, stands = _stands(columns, settled_here=decided.settled == position)
-    return AtGate(
-        filled,
-        position,
-        leaf,
-        done,
-        columns.value(filled.tiers[position], 0, leaf),
-        read,
-        known,
-        stands,
-        columns.agrees(filled.tiers[position].model, filled.flagship.model),
-        tuple(dict.fromkeys([*[(column.name,) for column in suite.cohorts], *([tuple(per)] if per else [])])),
-        _groups(suite, columns, tuple(per)),
-        context,
-    )
+    return replay.run(filled, columns, plan.rules_of(filled), context=context)
 
 
-def _place(suite: Suite, cascade: str | None, tier: str | None) -> tuple[int, str]:
-    """Find the gate that is meant."""
+def families(suite: Suite, per: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Cohort families to show: the suite's columns, and what was asked for."""
+    return tuple(dict.fromkeys([*[(column.name,) for column in suite.cohorts], *([tuple(per)] if per else [])]))
+
+
+def named(suite: Suite, cascade: str | None) -> tuple[str, int | None]:
+    """Find the cascade that is meant, and its line."""
     names = [one.name for one in suite.cascades]
     name = cascade or names[0]
     line = None if suite.lines is None else suite.lines.of("cascades", name)
     if name not in names:
         raise UsageError([Problem(f"no cascade '{name}'.{did_you_mean(name, names)}", suite.name, line)])
+    return name, line
+
+
+def moved(cascade: Cascade, values: Mapping[int, float]) -> Cascade:
+    """Return a cascade with other thresholds at single gates, by position of the tier."""
+    tiers = list(cascade.tiers)
+    for position, value in values.items():
+        gate = tiers[position].gate
+        assert isinstance(gate, Leaf)
+        tiers[position] = replace(tiers[position], gate=replace(gate, threshold=value))
+    return replace(cascade, tiers=tuple(tiers))
+
+
+def shortest(value: float, dtype: np.dtype[Any]) -> float:
+    """Write a value with no more digits than the recorded column has; it compares the same there."""
+    return float(str(np.float32(value))) if dtype == np.float32 else value
+
+
+def signal(leaf: Leaf) -> str:
+    """Name what a gate compares."""
+    made = leaf.calibrate
+    return str(leaf.signal) if made is None else f"{leaf.signal}, calibrated ({made.file or made.kind})"
+
+
+def estimated(found: Estimate) -> Estimated:
+    """Return a value with its bounds."""
+    return found.value, found.low, found.high
+
+
+def _place(suite: Suite, cascade: str | None, tier: str | None) -> tuple[int, str]:
+    """Find the gate that is meant."""
+    name, line = named(suite, cascade)
     found = suite.cascade(name)
     gated = [one.name for one in found.tiers if one.gate is not None]
     if not gated:
@@ -124,7 +170,7 @@ def _place(suite: Suite, cascade: str | None, tier: str | None) -> tuple[int, st
     if tier is None and len(gated) > 1:
         message = (
             f"'{name}' has gates at {', '.join(gated)}. Choose one by --tier, the first one first: it decides which "
-            "cases the next one sees."
+            "cases the next one sees. Of three tiers, --both tries pairs of thresholds."
         )
         raise UsageError([Problem(message, suite.name, line)])
     if tier is not None and tier not in gated:
@@ -147,10 +193,11 @@ def _raw(cascade: Cascade, name: str, position: int) -> Cascade:
     return replace(cascade, tiers=tuple(tiers))
 
 
-def _stands(columns: Columns, *, settled_here: Mask) -> tuple[Mask, Floats]:
+def standing(columns: Columns, *, audited: Mask) -> tuple[Mask, Floats]:
     """Which cases stand for all of them, and for how many each does.
 
-    An audit draws unescalated cases; the others are represented by those drawn. Escalated ones were all asked.
+    An audit draws unescalated cases (`audited`); the others are represented by those drawn. Escalated ones were all
+    asked.
     """
     weight = columns.weights()
     stands = np.ones(columns.batch.cases) if weight is None else weight
@@ -158,10 +205,10 @@ def _stands(columns: Columns, *, settled_here: Mask) -> tuple[Mask, Floats]:
         return stands > 0, stands
     chance = columns.batch.numbers(None, "audit_probability").astype(np.float64)
     drawn = ~np.isnan(chance)
-    return (drawn | ~settled_here) & (stands > 0), stands / np.where(drawn, chance, 1.0)
+    return (drawn | ~audited) & (stands > 0), stands / np.where(drawn, chance, 1.0)
 
 
-def _groups(suite: Suite, columns: Columns, per: tuple[str, ...]) -> cohorts.Codes:
+def groups(suite: Suite, columns: Columns, per: tuple[str, ...]) -> cohorts.Codes:
     """Tell the cohorts of `per`, small ones pooled as the suite says."""
     codes = columns.codes(per)
     least = {column.name: column.at_least or 0 for column in suite.cohorts}

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 SCHEMA: Final = "cascade-eval/proposal/1"
 
 SLICES: Final = 12
-"""Cohorts of kept cases that are shown, worst first; JSON has all."""
+"""Cohorts of kept cases that are shown, worst first, and points of a front; JSON has all."""
+
+Estimated = tuple[float | None, float | None, float | None]
+"""A value with its bounds."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Threshold:
     parts: tuple[Part, ...]
     kept: Rate | None
     bound: float | None
-    escalation: tuple[float | None, float | None, float | None] | None
+    escalation: Estimated | None
     escalation_now: float | None
     slices: tuple[Rate, ...]
     cases: int
@@ -158,4 +161,163 @@ class Threshold:
     def record(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
         found = {"schema": SCHEMA, **asdict(self), "coverage": self.coverage, "reason": self.reason}
+        return found | {"created_at": self.created_at.isoformat()}
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """A threshold for a share to escalate, and what its ties take.
+
+    Parameters
+    ----------
+    suite, cascade, tier, signal
+        Whose gate, and what it compares.
+    at
+        Share of the cases at this gate to escalate.
+    threshold, current
+        Proposed, and in use.
+    share
+        Share of the cases exactly at the threshold that have to escalate as well.
+    tied, missing
+        Share of the cases at the gate that are exactly at the threshold, and that have no value and so escalate.
+    plain, split
+        Share that escalates with a plain gate, which settles ties, and with the tied cases split.
+    key
+        Of the hash that splits them, which `thresholds.Target.escalates` describes.
+    escalation, disagreement
+        Predicted of all traffic with a plain gate, with bounds.
+    escalation_now, disagreement_now
+        The same with the threshold in use.
+    cases, gated
+        All cases, and those at this gate.
+    data, data_sha256
+        Which data.
+    created_at
+        When, with zone.
+    notes
+        What limits it.
+    """
+
+    suite: str
+    cascade: str
+    tier: str
+    signal: str
+    at: float
+    threshold: float
+    current: float | None
+    share: float
+    tied: float
+    missing: float
+    plain: float
+    split: float
+    key: str
+    escalation: Estimated
+    disagreement: Estimated
+    escalation_now: float | None
+    disagreement_now: float | None
+    cases: int
+    gated: int
+    data: str
+    data_sha256: str
+    created_at: dt.datetime
+    notes: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return {"schema": SCHEMA, **asdict(self), "created_at": self.created_at.isoformat()}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One pair of thresholds on a front: what all cases say it would do, which chooses nothing.
+
+    Parameters
+    ----------
+    thresholds
+        Of the first and the second gate.
+    escalation, disagreement, cost
+        Shares of all traffic and of kept cases, and the ratio to always-flagship; None where unknown.
+    high
+        Upper bound of the disagreement by itself.
+    """
+
+    thresholds: tuple[float, float]
+    escalation: float | None
+    disagreement: float | None
+    high: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two proposed thresholds, or none, with the reason.
+
+    Parameters
+    ----------
+    suite, cascade, tiers, signals
+        Whose gates, and what they compare.
+    target, delta, per
+        As in `Threshold`.
+    thresholds, current
+        The cheapest certified pair, None where there is none; and the one in use.
+    reason
+        One sentence.
+    parts
+        Overall, or each cohort; `threshold` is None, and `kept` and `disagreeing` are at the proposed pair.
+    kept, slices
+        Cases the pair keeps with their disagreement, and the same by cohort, the worst first.
+    bound
+        Upper bound of what was certified, the largest of all cohorts; at most the target.
+    escalation, cost
+        Predicted of all traffic with bounds; None without a pair.
+    escalation_now, cost_now
+        The same with the thresholds in use.
+    front
+        The pairs no other pair beats in cost (or escalation, where costs are unknown) and disagreement, cheapest first.
+    cases, gated, labelled, used
+        As in `Threshold`; at either gate.
+    data, data_sha256
+        Which data.
+    created_at
+        When, with zone.
+    notes
+        What limits the promise.
+    """
+
+    suite: str
+    cascade: str
+    tiers: tuple[str, str]
+    signals: tuple[str, str]
+    target: float
+    delta: float
+    per: tuple[str, ...]
+    thresholds: tuple[float, float] | None
+    current: tuple[float | None, float | None]
+    reason: str
+    parts: tuple[Part, ...]
+    kept: Rate | None
+    slices: tuple[Rate, ...]
+    bound: float | None
+    escalation: Estimated | None
+    cost: Estimated | None
+    escalation_now: float | None
+    cost_now: float | None
+    front: tuple[Point, ...]
+    cases: int
+    gated: int
+    labelled: int
+    used: int
+    data: str
+    data_sha256: str
+    created_at: dt.datetime
+    notes: tuple[str, ...] = ()
+
+    @property
+    def coverage(self) -> float:
+        """Share of the cases at either gate that were compared with the flagship."""
+        return self.labelled / self.gated if self.gated else 0.0
+
+    def record(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        found = {"schema": SCHEMA, **asdict(self), "coverage": self.coverage}
         return found | {"created_at": self.created_at.isoformat()}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cascade_eval.proposals.gates import AtGate
+    from cascade_eval.replay import Columns, Decisions
     from cascade_eval.suite import Suite
 
     Floats = NDArray[np.float64]
@@ -35,23 +36,22 @@ class Sample:
         decided = at.replay.decisions
         pool = at.known & ~decided.cached & (decided.settled != UNRESOLVED) if joint else at.frame
         rows = np.flatnonzero(pool)
-        rows = rows[_fair(at, rows)]
+        rows = rows[fair(at.columns, at.stands[rows], rows)]
         values = np.where(at.read, at.compared.astype(np.float64), np.nan)[rows]
         return cls(rows, values, at.agrees[rows] != 1, int(pool.sum()))
 
 
-def _fair(at: AtGate, rows: NDArray[np.int64]) -> Mask:
+def fair(columns: Columns, stands: Floats, rows: NDArray[np.int64]) -> Mask:
     """Draw cases so that each of the traffic had the same chance, at most one of a cluster; all where they are equal.
 
     One case of each cluster is chosen in proportion to what it stands for, and the cluster is kept in proportion to
     what all its cases stand for.
     """
-    stands = at.stands[rows]
-    clustered = at.columns.batch.has(None, "cluster")
+    clustered = columns.batch.has(None, "cluster")
     if len(rows) == 0 or (not clustered and np.ptp(stands) == 0):
         return np.ones(len(rows), dtype=np.bool_)
-    ids = at.columns.hashes("case_id")[rows]
-    owner = at.columns.hashes("cluster")[rows] if clustered else ids
+    ids = columns.hashes("case_id")[rows]
+    owner = columns.hashes("cluster")[rows] if clustered else ids
     names, cluster = np.unique(owner, return_inverse=True)
     total = np.bincount(cluster, stands)
     order = np.lexsort((-np.log(_uniform(ids, 1)) / stands, cluster))
@@ -70,16 +70,15 @@ def _uniform(hashed: NDArray[np.uint64], salt: int) -> Floats:
     return ((mixed >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
 
 
-def unfit(at: AtGate, suite: Suite) -> str | None:
-    """Why nothing can be certified whatever the labels say."""
-    decided = at.replay.decisions
+def unfit(decided: Decisions, known: NDArray[np.bool_], suite: Suite) -> str | None:
+    """Why nothing can be certified whatever the labels say; `known` is whether each case at the gate was compared."""
     lost = float((decided.settled[~decided.cached] == UNRESOLVED).mean()) if (~decided.cached).any() else 0.0
     if 1 - lost < suite.coverage:
         return f"the path of {_percent(lost)} of the cases is unknown, more than {_percent(1 - suite.coverage)}"
-    known = float((at.agrees[at.frame] >= 0).mean()) if at.frame.any() else 0.0
-    if known < suite.audited:
+    compared = float(known.mean()) if len(known) else 0.0
+    if compared < suite.audited:
         return (
-            f"{_percent(known)} of the cases at the gate were compared with the flagship, below {_percent(suite.audited)}: "
+            f"{_percent(compared)} of the cases at the gate were compared with the flagship, below {_percent(suite.audited)}: "
             "those that were need not be like the others. Ask the flagship about more, or record by audit_probability "
             "how they were drawn"
         )

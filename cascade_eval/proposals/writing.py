@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 from cascade_eval import atomic, budgets
 from cascade_eval.errors import Problem, UsageError
-from cascade_eval.proposals.nouns import SLICES, Part, Rate, Threshold
+from cascade_eval.proposals.nouns import SLICES, Escalation, Pair, Part, Rate, Threshold
 from cascade_eval.suite import text, write_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from cascade_eval.proposals.nouns import Estimated, Point
 
 
-def write(path: str | Path, made: Threshold) -> Path:
-    """Write a proposed threshold into its suite, or into the file its cascade stands in, with `chosen_on`.
+def write(path: str | Path, made: Threshold | Escalation | Pair) -> Path:
+    """Write proposed thresholds into their suite, or into the file their cascade stands in.
 
     Parameters
     ----------
     path
         Of the suite.
     made
-        From `threshold`.
+        From `threshold`, `escalation` or `pair`. What agreement chose gets `chosen_on` beside it.
 
     Returns
     -------
@@ -34,8 +36,7 @@ def write(path: str | Path, made: Threshold) -> Path:
     UsageError
         There is no certified threshold, or the file cannot be changed.
     """
-    if made.threshold is None:
-        raise UsageError([Problem(f"nothing is written: {made.reason}", made.suite)])
+    values = dict(_values(made))
     target = Path(path)
     written = _text(target)
     entry = text.read(written, file=made.suite, as_text=lambda _: True).value["cascades"][made.cascade]
@@ -43,10 +44,25 @@ def write(path: str | Path, made: Threshold) -> Path:
     if isinstance(entry, str):
         target, cascade = target.parent / entry, None
         written = _text(target)
-    changed = write_threshold(
-        written, cascade, made.tier, made.threshold, chosen_on=made.data_sha256, file=target.as_posix()
-    )
-    return atomic.write(target, changed.encode())
+    # A share to escalate looks at no agreement, so it does not spoil the data for a verdict.
+    chosen_on = None if isinstance(made, Escalation) else made.data_sha256
+    for tier, value in values.items():
+        written = write_threshold(written, cascade, tier, value, chosen_on=chosen_on, file=target.as_posix())
+    return atomic.write(target, written.encode())
+
+
+def _values(made: Threshold | Escalation | Pair) -> Iterator[tuple[str, float]]:
+    """Thresholds by tier."""
+    tiers: tuple[str, ...]
+    values: tuple[float, ...] | None
+    if isinstance(made, Pair):
+        tiers, values = made.tiers, made.thresholds
+    else:
+        tiers, values = (made.tier,), None if made.threshold is None else (made.threshold,)
+    if values is None:
+        assert not isinstance(made, Escalation)
+        raise UsageError([Problem(f"nothing is written: {made.reason}", made.suite)])
+    yield from zip(tiers, values, strict=True)
 
 
 def _text(path: Path) -> str:
@@ -56,8 +72,19 @@ def _text(path: Path) -> str:
         raise UsageError([Problem(f"cannot be read: {error}", str(path))]) from error
 
 
-def lines(made: Threshold) -> Iterator[str]:
+def lines(made: Threshold | Escalation | Pair) -> Iterator[str]:
     """Say a proposal in lines, as the command prints it."""
+    if isinstance(made, Escalation):
+        yield from _of_escalation(made)
+    elif isinstance(made, Pair):
+        yield from _of_pair(made)
+    else:
+        yield from _of_threshold(made)
+    yield f"data: {made.data}, sha256 {made.data_sha256}"
+    yield from (f"note: {note}" for note in made.notes)
+
+
+def _of_threshold(made: Threshold) -> Iterator[str]:
     what = "disagreement of kept cases" if made.harm == "disagreement" else "joint harm"
     yield f"{made.cascade} · {made.tier} · {made.signal}: {what} at most {_percent(made.target)}, wrong with {_percent(made.delta)}"
     yield f"threshold: {'none' if made.threshold is None else made.threshold} (now {made.current}): {made.reason}"
@@ -65,14 +92,72 @@ def lines(made: Threshold) -> Iterator[str]:
         yield f"  {part.cohort}: {_said(part)}"
     if made.kept is not None and made.escalation is not None:
         yield f"kept: {_rate(made.kept)}; certified bound {_percent(made.bound)}"
-        value, low, high = made.escalation
-        yield f"escalation: {_percent(value)} ({_percent(low)} to {_percent(high)}), now {_percent(made.escalation_now)}"
-    yield from (f"  {one.cohort}: {_rate(one)}" for one in made.slices[:SLICES])
-    if len(made.slices) > SLICES:
-        yield f"  … and {len(made.slices) - SLICES:,} more cohorts"
+        yield f"escalation: {_estimated(made.escalation)}, now {_percent(made.escalation_now)}"
+    yield from _slices(made.slices)
     yield f"labelled: {made.labelled:,} of {made.gated:,} cases at the gate ({_percent(made.coverage)}), of {made.cases:,} in all"
-    yield f"data: {made.data}, sha256 {made.data_sha256}"
-    yield from (f"note: {note}" for note in made.notes)
+
+
+def _of_escalation(made: Escalation) -> Iterator[str]:
+    yield f"{made.cascade} · {made.tier} · {made.signal}: escalate {_percent(made.at)} of the cases at this gate"
+    yield f"threshold: {made.threshold} (now {made.current}): a plain gate escalates {_percent(made.plain)} of them"
+    yield (
+        f"ties: {_percent(made.tied)} of them are exactly at the threshold; {_percent(made.share)} of these have to "
+        f"escalate as well, which makes {_percent(made.split)}"
+    )
+    if made.missing:
+        yield f"no value: {_percent(made.missing)} of them, which escalate"
+    yield f"escalation: {_estimated(made.escalation)}, now {_percent(made.escalation_now)}"
+    yield f"disagreement: {_estimated(made.disagreement)}, now {_percent(made.disagreement_now)}"
+    yield f"cases: {made.gated:,} at the gate, of {made.cases:,} in all"
+
+
+def _of_pair(made: Pair) -> Iterator[str]:
+    tiers = " and ".join(f"{tier} · {signal}" for tier, signal in zip(made.tiers, made.signals, strict=True))
+    yield (
+        f"{made.cascade} · {tiers}: disagreement of kept cases at most {_percent(made.target)}, wrong with "
+        f"{_percent(made.delta)}"
+    )
+    current = " and ".join(str(one) for one in made.current)
+    chosen = "none" if made.thresholds is None else " and ".join(str(one) for one in made.thresholds)
+    yield f"thresholds: {chosen} (now {current}): {made.reason}"
+    for part in made.parts if len(made.parts) > 1 else ():
+        if part.bound is None:
+            yield f"  {part.cohort}: {part.reason}"
+        else:
+            yield f"  {part.cohort}: {part.disagreeing:,} of {part.kept:,} disagree, bound {_percent(part.bound)}"
+    if made.kept is not None and made.escalation is not None and made.cost is not None:
+        yield f"kept: {_rate(made.kept)}; certified bound {_percent(made.bound)}"
+        yield f"escalation: {_estimated(made.escalation)}, now {_percent(made.escalation_now)}"
+        yield f"cost: {_estimated(made.cost)} of always-flagship, now {_percent(made.cost_now)}"
+    yield from _slices(made.slices)
+    yield f"front: {len(made.front):,} pairs no other pair beats on these cases; a pair chosen by eye is not certified"
+    for point in _spread(made.front):
+        first, second = (f"{one:.6g}" for one in point.thresholds)
+        yield (
+            f"  {first} and {second}: cost {_percent(point.cost)}, disagreement {_percent(point.disagreement)} (at most "
+            f"{_percent(point.high)}), escalation {_percent(point.escalation)}"
+        )
+    yield f"labelled: {made.labelled:,} of {made.gated:,} cases at the gates ({_percent(made.coverage)}), of {made.cases:,} in all"
+
+
+def _slices(slices: Sequence[Rate]) -> Iterator[str]:
+    yield from (f"  {one.cohort}: {_rate(one)}" for one in slices[:SLICES])
+    if len(slices) > SLICES:
+        yield f"  … and {len(slices) - SLICES:,} more cohorts"
+
+
+def _spread(points: Sequence[Point]) -> list[Point]:
+    """Pick some points of a front, evenly spread, both ends among them."""
+    if len(points) <= SLICES:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (SLICES - 1))] for i in range(SLICES)]
+
+
+def _estimated(found: Estimated) -> str:
+    value, low, high = found
+    if value is None:
+        return "unknown"
+    return f"{_percent(value)} ({_percent(low)} to {_percent(high)})"
 
 
 def _said(part: Part) -> str:
@@ -87,7 +172,7 @@ def _rate(one: Rate) -> str:
     return f"{one.count:,} of {one.nobs:,} disagree, {_percent(one.rate)} ({_percent(one.low)} to {_percent(one.high)})"
 
 
-def markdown(made: Threshold) -> str:
+def markdown(made: Threshold | Escalation | Pair) -> str:
     """Write a proposal as Markdown, for review."""
     first, *rest = (_escaped(line) for line in lines(made))
     items = "\n".join(f"{'  ' if line.startswith('  ') else ''}- {line.strip()}" for line in rest)

@@ -12,7 +12,7 @@ from cascade_eval.replay.columns import Columns, Rules
 from cascade_eval.replay.decisions import UNRESOLVED, Decisions, decide, needs
 from cascade_eval.replay.slices import Replay, leaf_names, run
 from cascade_eval.replay.tallies import NEEDS as COUNTED
-from cascade_eval.replay.tallies import always_flagship, paired_state, pairs, tally
+from cascade_eval.replay.tallies import always_flagship, paired_state, pairs, served_quality, tally
 
 __all__ = [
     "COUNTED",
@@ -28,5 +28,6 @@ __all__ = [
     "paired_state",
     "pairs",
     "run",
+    "served_quality",
     "tally",
 ]

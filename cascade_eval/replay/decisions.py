@@ -105,7 +105,7 @@ def decide(cascade: Cascade, columns: Columns, *, forced: Mapping[tuple[int, int
     """
     batch = columns.batch
     cached = batch.flags(None, "cached")[0]
-    start = _starts(cascade, columns)
+    start = starts(cascade, columns)
     walk = _Walk(cascade, columns, forced or {}, batch.cases)
     alive = ~cached
     for position, tier in enumerate(cascade.tiers):
@@ -124,7 +124,7 @@ def decide(cascade: Cascade, columns: Columns, *, forced: Mapping[tuple[int, int
     )
 
 
-def _starts(cascade: Cascade, columns: Columns) -> NDArray[np.int8]:
+def starts(cascade: Cascade, columns: Columns) -> NDArray[np.int8]:
     """Where each case starts; the first route that matches decides."""
     start = np.zeros(columns.batch.cases, dtype=np.int8)
     free = np.ones(columns.batch.cases, dtype=np.bool_)
@@ -289,19 +289,19 @@ def _served(cascade: Cascade, columns: Columns, settled: NDArray[np.int8]) -> ND
         reached[columns.latency(flagship.model) > flagship.timeout] = UNANSWERED
     reached[status == ABSENT] = MISSING
     served = np.where(settled == last, reached, np.int8(UNKNOWN))
-    sampled = _sampled(columns)
+    drawn = sampled(columns)
     for position, tier in enumerate(cascade.tiers[:-1]):
         here = settled == position
         if here.any():
             agrees = columns.agrees(tier.model, flagship.model)
             found = np.where(agrees < 0, UNKNOWN, np.where(agrees == 1, AGREE, DISAGREE)).astype(np.int8)
-            if sampled is not None:
-                found[~sampled] = UNSAMPLED
+            if drawn is not None:
+                found[~drawn] = UNSAMPLED
             served = np.where(here, found, served)
     return served
 
 
-def _sampled(columns: Columns) -> Mask | None:
+def sampled(columns: Columns) -> Mask | None:
     """Which cases an audit drew; None where the traffic declares none."""
     if not columns.batch.has(None, "audit_probability"):
         return None

@@ -404,11 +404,8 @@ def _count_quality(
     if not batch.has(None, "expected") and not any(batch.has(tier.model, "score") for tier in cascade.tiers):
         return
     by_tier = [t.columns.quality(tier.model) for tier in cascade.tiers]
-    settled, last = decisions.settled, len(cascade.tiers) - 1
     flagship = _flagship_quality(t.columns, cascade.flagship)
-    served = np.full(len(settled), np.nan)
-    for position, quality in enumerate(by_tier):
-        served = np.where(settled == position, flagship if position == last else quality, served)
+    served = served_quality(t.columns, cascade, decisions)
     own, reference = t.of(served).astype(np.float64), t.of(flagship).astype(np.float64)
     known = decided & ~np.isnan(own)
     both = known & ~np.isnan(reference)
@@ -427,6 +424,14 @@ def _count_quality(
     if t.columns.weights() is not None or t.columns.batch.has(None, "cluster"):
         # Its presence says it; counts add, so it must not.
         arrays["quality.weighted"] = np.zeros((t.size, 1), dtype=np.int64)
+
+
+def served_quality(columns: Columns, cascade: Cascade, decisions: Decisions) -> Floats:
+    """Quality of the answer each case was served, shape (n_cases,); NaN where it is not known."""
+    served = np.full(len(decisions.settled), np.nan)
+    for position, tier in enumerate(cascade.tiers[:-1]):
+        served = np.where(decisions.settled == position, columns.quality(tier.model), served)
+    return np.where(decisions.settled == len(cascade.tiers) - 1, _flagship_quality(columns, cascade.flagship), served)
 
 
 def _flagship_quality(columns: Columns, flagship: Tier) -> Floats:

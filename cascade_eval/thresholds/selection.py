@@ -152,18 +152,62 @@ def select(
     wrong = np.asarray(disagrees, dtype=np.float64) > 0
     thresholds = _grid(value, grid, surer)
     kept, bad = _counts(value, wrong, thresholds)
-    nobs = np.full_like(kept, len(value)) if harm == "joint" else kept
-    p = np.where(nobs > 0, bounds.p_at_most(bad, nobs, at_most), 1.0)
-    level = delta / max(len(starts), 1)
-    reached = np.zeros(len(thresholds), dtype=np.bool_)
-    for begin in _begins(kept, len(value), at_most, level, () if harm == "joint" else starts):
-        reached |= _walk(p, begin, level)
+    p, reached = certified(
+        kept, bad, len(value), at_most=at_most, delta=delta, harm=harm, starts=() if harm == "joint" else starts,
+        walks=max(len(starts), 1),
+    )  # fmt: skip
     sign = 1.0 if surer == "higher" else -1.0
     steps = tuple(
         Step(float(t) * sign, int(k), int(b), float(q), bool(r))
         for t, k, b, q, r in zip(thresholds, kept, bad, p, reached, strict=True)
     )
     return _selection(steps, len(value), at_most, delta, harm, value, wrong)
+
+
+def certified(
+    kept: ArrayLike,
+    disagreeing: ArrayLike,
+    nobs: int,
+    *,
+    at_most: float,
+    delta: float,
+    harm: Literal["disagreement", "joint"] = "disagreement",
+    starts: Sequence[float] = STARTS,
+    walks: int | None = None,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Walk counts from strict to lax, and mark the steps that are certified.
+
+    Parameters
+    ----------
+    kept, disagreeing : array-like of shape (n_steps,)
+        Labelled cases each step keeps, ever more of them, and those that disagree; which steps there are must not
+        depend on labels.
+    nobs
+        Labelled cases.
+    at_most, delta, harm, starts
+        As for `select`.
+    walks
+        How many walks share `delta`; as many as there are starts where None.
+
+    Returns
+    -------
+    p, certified : ndarray of shape (n_steps,)
+        Exact p-values, and which steps a walk came as far as.
+
+    Examples
+    --------
+    >>> p, found = certified([40, 80, 120, 160, 200], [0, 1, 2, 8, 20], 200, at_most=0.10, delta=0.10, starts=())
+    >>> found
+    array([ True,  True,  True,  True, False])
+    """
+    held, bad = np.asarray(kept, dtype=np.float64), np.asarray(disagreeing, dtype=np.float64)
+    among = np.full_like(held, nobs) if harm == "joint" else held
+    p = np.where(among > 0, bounds.p_at_most(bad, among, at_most), 1.0)
+    level = delta / (walks or max(len(starts), 1))
+    reached = np.zeros(len(p), dtype=np.bool_)
+    for begin in _begins(held, nobs, at_most, level, starts):
+        reached |= _walk(p, begin, level)
+    return p, reached
 
 
 def conformal(

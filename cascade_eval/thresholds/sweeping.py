@@ -14,11 +14,12 @@ import numpy as np
 
 from cascade_eval import bounds
 from cascade_eval.counts import AGREE, DISAGREE, Counts, sums
-from cascade_eval.replay import Columns, always_flagship, decide
+from cascade_eval.replay import Columns, always_flagship, decide, served_quality
+from cascade_eval.thresholds import windows
 from cascade_eval.thresholds.places import Edges, Place, edges, places, without
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +34,13 @@ QUANTITIES: Final = ("escalated", "compared", "disagrees", "cost", "unpriced", "
 Cost and always-flagship's are of cases in which both are known; `unpriced` counts the others. The last two hardly
 depend on a threshold: what they would be anyway is counted with the rest, and by bin only what differs from it.
 """
+
+GRADES: Final = ("recorded", "graded", "quality")
+"""What is counted by bin as well where answers have scores: resolved cases with any score, those whose served answer
+has one, and its sum."""
+
+UNKNOWN: Final = 0.01
+"""Largest share of cases whose cost, quality or latency may be unknown: they are not like the others."""
 
 
 def count(
@@ -57,8 +65,10 @@ def count(
     -------
     Counts
         For each place the tables ``sweep.<place>`` of shape (members, bins, 2, quantities) for cases that read the
-        leaf, as if settled and as if escalated; ``rest.<place>`` of shape (members, quantities) for the others; and
-        ``reliability.<place>`` of shape (members, bins, 3): compared cases, agreeing ones, summed value.
+        leaf, as if settled and as if escalated; ``rest.<place>`` of shape (members, quantities) for the others;
+        ``reliability.<place>`` of shape (members, bins, 3): compared cases, agreeing ones, summed value; and where
+        answers have scores ``grades.<place>`` and ``ungated.<place>``, which are to `GRADES` what the first two are to
+        `QUANTITIES`.
     """
     codes = columns.codes(family)
     shape = len(codes.members)
@@ -93,30 +103,34 @@ def _planes(
     inside, outside = counted & read, counted & ~read & (decisions.settled >= 0)
     value = columns.value(place.tier, place.number, place.leaf)
     bins = tried.bins(value)
-    width = len(tried.values) + 1
-    sides = np.zeros((members, width, 2, len(QUANTITIES)))
-    anyway = _anyway(cascade, columns)
-    for side, settle in enumerate((True, False)):
-        forced = decide(cascade, columns, forced={where: settle})
-        for q, (column, fixed) in enumerate(zip(_quantities(cascade, forced, columns), anyway, strict=True)):
-            different = column if fixed is None else column - fixed
-            some = inside & (different != 0)
-            if some.any():
-                sides[:, :, side, q] = sums(codes[some], bins[some], (members, width), different[some])
-    rest = np.zeros((members, len(QUANTITIES)))
-    for q, (column, fixed) in enumerate(zip(_quantities(cascade, decisions, columns), anyway, strict=True)):
-        rest[:, q] = np.bincount(codes[outside], weights=column[outside], minlength=members)
-        if fixed is not None:
-            rest[:, q] += np.bincount(codes[inside], weights=fixed[inside], minlength=members)
-    return {
-        "sweep": sides,
-        "rest": rest,
-        "reliability": _reliability(cascade, columns, place, inside, bins, codes, (members, width), value),
-    }
+    shape = (members, len(tried.values) + 1)
+    forced = [decide(cascade, columns, forced={where: settle}) for settle in (True, False)]
+
+    def summed(of: Callable[[Decisions], list[Floats]], anyway: Sequence[Floats | None]) -> tuple[Floats, Floats]:
+        sides = np.zeros((*shape, 2, len(anyway)))
+        for side, one in enumerate(forced):
+            for q, (column, fixed) in enumerate(zip(of(one), anyway, strict=True)):
+                different = column if fixed is None else column - fixed
+                some = inside & (different != 0)
+                if some.any():
+                    sides[:, :, side, q] = sums(codes[some], bins[some], shape, different[some])
+        rest = np.zeros((members, len(anyway)))
+        for q, (column, fixed) in enumerate(zip(of(decisions), anyway, strict=True)):
+            rest[:, q] = np.bincount(codes[outside], weights=column[outside], minlength=members)
+            if fixed is not None:
+                rest[:, q] += np.bincount(codes[inside], weights=fixed[inside], minlength=members)
+        return sides, rest
+
+    planes: dict[str, NDArray[Any]] = {}
+    planes["sweep"], planes["rest"] = summed(lambda one: quantities(cascade, one, columns), _anyway(cascade, columns))
+    if graded(cascade, columns):
+        planes["grades"], planes["ungated"] = summed(lambda one: grades(cascade, one, columns), [None] * len(GRADES))
+    planes["reliability"] = _reliability(cascade, columns, place, inside, bins, codes, shape, value)
+    return planes
 
 
-def _quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[Floats]:
-    """Weighted indicator of each quantity, by case."""
+def quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[Floats]:
+    """Weigh each of `QUANTITIES` by case."""
     last = len(cascade.tiers) - 1
     kept = (decisions.settled >= 0) & (decisions.settled < last)
     compared = kept & ((decisions.served == AGREE) | (decisions.served == DISAGREE))
@@ -138,6 +152,23 @@ def _quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> lis
         grown = np.nan_to_num(1.0 / chance, nan=0.0)
         columns_[1], columns_[2] = columns_[1] * grown, columns_[2] * grown
     return columns_
+
+
+def graded(cascade: Cascade, columns: Columns) -> bool:
+    """Whether any answer can have a score."""
+    has = columns.batch.has
+    return has(None, "expected") or any(has(tier.model, "score") for tier in cascade.tiers)
+
+
+def grades(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[Floats]:
+    """Weigh each of `GRADES` by case."""
+    served = served_quality(columns, cascade, decisions)
+    resolved = decisions.settled >= 0
+    recorded = np.any([~np.isnan(columns.quality(tier.model)) for tier in cascade.tiers], axis=0)
+    known = resolved & ~np.isnan(served)
+    weight = columns.weights()
+    found = [resolved & recorded, known, np.where(known, served, 0)]
+    return [column.astype(np.float64) if weight is None else column * weight for column in found]
 
 
 def _anyway(cascade: Cascade, columns: Columns) -> list[Floats | None]:
@@ -190,6 +221,11 @@ class Sweep:
         Unescalated cases with a known comparison.
     complete
         Whether every distinct value was tried.
+    quality
+        Mean score of the served answers; NaN where it is unknown for more than 1% of the scored cases.
+    latency_p50, latency_p95
+        Seconds within which half and 95% of the cases are answered, exactly; NaN where the latency of more than 1% is
+        unknown, and after a streaming evaluation.
     """
 
     tier: str
@@ -201,6 +237,9 @@ class Sweep:
     cost: Floats
     kept: Floats
     complete: bool
+    quality: Floats
+    latency_p50: Floats
+    latency_p95: Floats
 
 
 def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence: float | None = 0.95) -> Sweep:
@@ -217,24 +256,46 @@ def read(counts: Counts, member: int, place: Place, tried: Edges, *, confidence:
     confidence
         Of each bound on its own side; None leaves the bounds out.
     """
-    planes = counts[f"sweep.{place.name}"][member]
-    settled, escalated = planes[:, 0, :], planes[:, 1, :]
-    # Threshold j settles the cases in bins above j and escalates the others.
-    above = np.cumsum(settled[::-1], axis=0)[::-1][1:]
-    below = np.cumsum(escalated, axis=0)[:-1]
-    total = above + below + counts[f"rest.{place.name}"][member]
+    total = _at_thresholds(counts[f"sweep.{place.name}"][member], counts[f"rest.{place.name}"][member])
     up, compared, wrong, cost, unpriced, started, flagship = total.T
     with np.errstate(invalid="ignore", divide="ignore"):
         disagreement = np.where(compared > 0, wrong / compared, np.nan)
-        # Cases of unknown cost are not like the others: with more than 1% of them the ratio is unknown.
-        ratio = np.where((flagship > 0) & (unpriced <= 0.01 * started), cost / flagship, np.nan)
+        ratio = np.where((flagship > 0) & (unpriced <= UNKNOWN * started), cost / flagship, np.nan)
         escalation = np.where(started > 0, up / started, np.nan)
+    low, high = bounded(counts, wrong, compared, confidence)
+    quality = unknown = np.full(len(wrong), np.nan)
+    if f"grades.{place.name}" in counts:
+        quality = mean_grade(
+            _at_thresholds(counts[f"grades.{place.name}"][member], counts[f"ungated.{place.name}"][member])
+        )
+    return Sweep(
+        place.tier.name, tried.values, escalation, disagreement, low, high, ratio, compared, tried.complete, quality,
+        unknown, unknown,
+    )  # fmt: skip
+
+
+def _at_thresholds(planes: Floats, rest: Floats) -> Floats:
+    """Sum what happens at each threshold: threshold j settles the cases in bins above j and escalates the others."""
+    above = np.cumsum(planes[::-1, 0], axis=0)[::-1][1:]
+    below = np.cumsum(planes[:, 1], axis=0)[:-1]
+    total: Floats = above + below + rest
+    return total
+
+
+def bounded(counts: Counts, wrong: Floats, compared: Floats, confidence: float | None) -> tuple[Floats, Floats]:
+    """Bound rates of plain cases; a sample of unknown worth has no bounds rather than wrong ones."""
+    # The effective size of a weighted or clustered sample is not counted by bin.
     if confidence is None or "states.w" in counts or "states.v" in counts or "states" in counts.clusters:
-        # The effective size of a weighted or clustered sample is not counted by bin: no bounds rather than wrong ones.
-        low = high = np.full(len(wrong), np.nan)
-    else:
-        low, high = bounds.rate(wrong, compared, confidence=confidence)
-    return Sweep(place.tier.name, tried.values, escalation, disagreement, low, high, ratio, compared, tried.complete)
+        nothing = np.full(wrong.shape, np.nan)
+        return nothing, nothing
+    return bounds.rate(wrong, compared, confidence=confidence)
+
+
+def mean_grade(summed: Floats) -> Floats:
+    """Mean of what `grades` adds up to on the last axis; NaN where too much of it is unknown."""
+    recorded, known, total = np.moveaxis(summed, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((known > 0) & (recorded - known <= UNKNOWN * recorded), total / known, np.nan)
 
 
 def sweep(replay: Replay, tier: str | None = None) -> Sweep:
@@ -256,16 +317,37 @@ def sweep(replay: Replay, tier: str | None = None) -> Sweep:
     KeyError
         No gate of that tier can be moved: a composite gate needs a named leaf.
     """
-    found = [place for place in places(replay.cascade) if tier is None or place.tier.name == tier]
-    if not found:
+    movable = [place for place in places(replay.cascade) if tier is None or place.tier.name == tier]
+    if not movable:
         raise KeyError(
             f"no movable gate{'' if tier is None else f' in tier {tier!r}'}: name a leaf of a composite gate"
         )
-    place = found[0]
+    place = movable[0]
     value = replay.columns.value(place.tier, place.number, place.leaf)
     distinct, cases = np.unique(value[replay.chosen & ~np.isnan(value)].astype(np.float64), return_counts=True)
     tried = edges(distinct, cases, surer=place.leaf.surer, limit=len(distinct))
     planes = count(replay.cascade, replay.decisions, replay.columns, (), {place.name: tried}, rows=replay.chosen)
     counted = replay.counts()
     merged = replace(counted, arrays={**counted.arrays, **planes.arrays})
-    return read(merged, 0, place, tried, confidence=replay.context.confidence)
+    found = read(merged, 0, place, tried, confidence=replay.context.confidence)
+    middle, slow = _latencies(replay, place, tried)
+    return replace(found, latency_p50=middle, latency_p95=slow)
+
+
+def _latencies(replay: Replay, place: Place, tried: Edges) -> Floats:
+    """Half and 95% of the cases are answered within how many seconds, at each threshold; shape (2, n_thresholds)."""
+    where = (place.position, place.number)
+    counted = replay.chosen & ~replay.decisions.cached
+    read = replay.decisions.reads.get(where, np.zeros_like(counted))[counted]
+    bins = np.where(read, tried.bins(replay.columns.value(place.tier, place.number, place.leaf)[counted]), 0)
+    order = np.argsort(bins, kind="stable")
+    seconds, present = [], []
+    for settle in (True, False):
+        # A case that does not read the leaf is the same whatever that says, so it may stand on either side.
+        forced = decide(replay.cascade, replay.columns, forced={where: settle})
+        seconds.append(forced.latency[counted][order])
+        present.append((forced.settled >= 0)[counted][order])
+    first = np.searchsorted(bins[order], np.arange(len(tried.values)), side="right")
+    return windows.quantiles(
+        np.concatenate(seconds), np.concatenate(present), first, len(order), (0.5, 0.95), unknown=UNKNOWN
+    )
