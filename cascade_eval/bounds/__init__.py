@@ -5,6 +5,7 @@
 `weighted`      effective counts of weighted, clustered and stratified samples
 `ratios`        ratios of sums and means: Fieller bounds and the t-tests they invert
 `pairs`         two cascades on the same cases: McNemar, Tango; Holm's correction
+`labels`        rates corrected for a reference or a judge that errs; for reading beside the raw ones
 `power`         how many cases decide, and what a number of cases could have noticed
 ==============  ====================================================================================
 
@@ -17,6 +18,7 @@ All names are reached as ``bounds.<name>``.
 
 from __future__ import annotations
 
+from cascade_eval.bounds.labels import without_flips, without_misjudgement
 from cascade_eval.bounds.pairs import (
     McNemar,
     holm,
@@ -78,5 +80,7 @@ __all__ = [
     "smallest_provable",
     "stratified",
     "tango",
+    "without_flips",
+    "without_misjudgement",
     "zero_disagreement_minimum",
 ]

@@ -1,4 +1,4 @@
-"""The commands of an audit: plan it, draw its sample, read its answers."""
+"""The commands of an audit: plan it, draw its sample, read its answers, and look at the flagship itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascade_eval.cli import reporting
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from cascade_eval.audit import Plan, Reading, Sample
+    from cascade_eval.diagnosis.flagship import Doubtful, Noise
     from cascade_eval.replay import Replay
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
@@ -109,6 +112,7 @@ def sample(path: str, planned: str, seed: str, output: str, judge: str | None, *
 @click.argument("answers", metavar="ANSWERS")
 @click.option("-o", "--output", metavar="FILE", help="Where to write the reading as JSON; the next plan's --prior.")
 @click.option("--merged", metavar="FILE", help="Where to write the window with the audit in it, for pytest to judge.")
+@reporting.options
 @_window_options
 @click.pass_context
 def read(
@@ -119,6 +123,8 @@ def read(
     answers: str,
     output: str | None,
     merged: str | None,
+    report: str | None,
+    evidence: str | None,
     **options: Any,
 ) -> None:
     """Read the answers to a sample: disagreement by cohort and overall, and what the audit cost.
@@ -139,10 +145,51 @@ def read(
     found = audit_.read(drawn, answers, opened.window, opened.suite.budgets)
     _say(_reading_lines(found))
     _write(output, json.dumps(found.record(), indent=2, ensure_ascii=False) + "\n")
+    files = reporting.Files(report, evidence)
+    if merged is None and not files:
+        context.exit(_code(found))
+    whole = audit_.merge(opened.traffic, drawn, answers)
     if merged is not None:
-        whole = audit_.merge(opened.traffic, drawn, answers)
         click.echo(f"written: {audit_.to_parquet(merged, whole, columns=opened.suite.source.columns)}")
+    if files:
+        reporting.write(files, opened.suite, whole, {"audit": reporting.audited(found)})
     context.exit(_code(found))
+
+
+@audit.command(short_help="List the flagship's least sure answers.")
+@click.argument("path", metavar="SUITE")
+@click.option("--signal", metavar="NAME", help="What says how sure it was; 'confidence' or 'logprob' unless given.")
+@click.option("--at-most", metavar="X", type=float, help="Only answers with this value or less.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Most answers.")
+@click.option("-o", "--output", metavar="FILE", help="Where to write them: .csv or .jsonl.")
+@_window_options
+def doubtful(path: str, output: str | None, **options: Any) -> None:
+    """List the flagship's answers that it was least sure of, for a person to look at.
+
+    The flagship is the reference for every other answer, and no more than that. Where it was asked twice (column `run`),
+    the rate at which it disagrees with itself is shown, and every disagreement budget below it.
+
+    Example: cascade-eval audit doubtful suites/support.cascade.yaml --limit 50 -o review.csv
+
+    In Python: flagship.write("review.csv", flagship.doubtful(found, runs.open(found).traffic, limit=50))
+    """
+    from cascade_eval.diagnosis import flagship
+
+    opened = _open(path, options, ())
+    floor = flagship.noise(opened.suite, opened.traffic, cascade=options["cascade"])
+    if floor is not None:
+        _say(_floor_lines(floor))
+    found = flagship.doubtful(
+        opened.suite,
+        opened.traffic,
+        cascade=options["cascade"],
+        signal=options["signal"],
+        at_most=options["at_most"],
+        limit=options["limit"],
+    )
+    _say(_doubtful_lines(found))
+    if output is not None:
+        click.echo(f"written: {flagship.write(output, found)}")
 
 
 class _Opened:
@@ -274,6 +321,22 @@ def _reading_lines(found: Reading) -> Iterator[str]:
     if spend.reason is not None:
         yield f"  {spend.reason}"
     yield from (f"  finding: {sentence}" for sentence in found.findings)
+
+
+def _floor_lines(floor: Noise) -> Iterator[str]:
+    yield f"{floor.model} disagrees with itself: {floor.overall}"
+    for name, (raw, corrected) in floor.corrected.items():
+        if raw is not None and corrected is not None:
+            yield f"  {name}: {_percent(raw)} disagreement, {_percent(corrected)} if the flagship's answers did not flip"
+    yield from (f"  {problem}" for problem in (*floor.below, *floor.perhaps))
+
+
+def _doubtful_lines(found: Sequence[Doubtful]) -> Iterator[str]:
+    if not found:
+        yield "no answer has such a low value"
+    for one in found:
+        where = ", ".join(f"{column}={value}" for column, value in one.cohort.items())
+        yield f"{one.case_id}  {one.signal} {one.value:.4g}  {where}  {(one.answer or '(none)')[:80]}"
 
 
 def _say(lines: Iterator[str]) -> None:

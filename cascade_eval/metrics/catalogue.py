@@ -80,6 +80,7 @@ METRICS: dict[str, Metric] = {
             comparisons.self_disagreement,
         ),
         Metric("calibration age", "days", "Days since the calibration in use was fitted.", comparisons.fact),
+        Metric("audit age", "days", "Days since the newest audited case was decided.", comparisons.fact),
         Metric(
             "uncovered traffic",
             "rate",

@@ -117,7 +117,8 @@ def fact(name: str, counts: Counts, context: Context) -> list[Estimate]:
     """Report a number that is known about the set-up, not counted."""
     unit: Unit = "days"
     if name not in context.facts:
-        reason = context.problems.get(name, "no gate uses a calibration")
+        reason = "its age was not looked for" if name == "audit age" else "no gate uses a calibration"
+        reason = context.problems.get(name, reason)
         return [blank(name, unit, reason) for _ in counts.members]
     value = context.facts[name]
     return [Estimate(name, value, value, value, None, None, "known", unit, basis=Fact(value)) for _ in counts.members]

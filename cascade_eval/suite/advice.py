@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cascade_eval.suite.counting import Plan
     from cascade_eval.suite.judged import Cell, Judged
     from cascade_eval.thresholds import Place, Sweep
-    from cascade_eval.verdicts import Verdict
+    from cascade_eval.verdicts import Estimate, Verdict
 
     Cells = Mapping[tuple[tuple[str, str], ...], Cell]
     Promise = tuple[Verdict, Sweep, NDArray[np.bool_]]
@@ -41,12 +41,43 @@ def complete(judged: Judged, plan: Plan) -> Judged:
     found = {id(v): _cost(v, judged, cells) for v in wanted if v.metric == "cost"}
     if any(v.metric == "disagreement" for v in wanted):
         found |= _disagreements(judged, cells, plan)
+        found |= {id(v): _with_noise(v, judged, cells, found.get(id(v))) for v in wanted if v.metric == "disagreement"}
     return replace(
         judged,
         verdicts=tuple(
             v if v.outcome == "pass" or v.not_measured else replace(v, advice=found.get(id(v))) for v in judged.verdicts
         ),
     )
+
+
+def noise(floor: Estimate, limit: float | None, bound: str) -> Iterator[str]:
+    """Say so where a disagreement budget is below the flagship's disagreement with itself.
+
+    Parameters
+    ----------
+    floor
+        The flagship's self-disagreement.
+    limit, bound
+        The budget, as a number and as written.
+    """
+    if floor.value is None or floor.low is None or limit is None or limit >= floor.value:
+        return
+    shown = limit < floor.low
+    proof = "cannot be proven" if shown else "may not be provable: so few repeats do not tell"
+    yield (
+        f"the flagship disagrees with itself in {floor.value:.1%} of {floor.nobs:,} repeated cases: '{bound}' is below that "
+        f"and {proof}"
+    )
+
+
+def _with_noise(verdict: Verdict, judged: Judged, cells: Cells, advice: str | None) -> str | None:
+    """Put the noise floor before a suggestion that it may make pointless."""
+    own = cells.get(tuple(verdict.cohort.items()), judged.overall)
+    floor = judged.estimate(metrics.METRICS["flagship self-disagreement"], own)
+    said = [
+        f"{sentence[0].upper()}{sentence[1:]}." for sentence in noise(floor, verdict.bound.high, str(verdict.bound))
+    ]
+    return " ".join([*said, *([advice] if advice else [])]) or None
 
 
 def _cost(verdict: Verdict, judged: Judged, cells: Cells) -> str | None:
@@ -82,6 +113,8 @@ def _promises(judged: Judged, cells: Cells, plan: Plan, place: Place) -> Iterato
         limit = verdict.bound.high
         if verdict.metric != "disagreement" or limit is None or verdict.not_measured or cell is None:
             continue
+        if verdict.bound.watched and not float(judged.estimate(metrics.METRICS["disagreement"], cell)) > limit:
+            continue  # weeks before these cases broke the promise: nothing can be tried on these
         if f"sweep.{place.name}" not in cell.counts:
             continue
         curve = thresholds.read(cell.counts, cell.place, place, tried, confidence=judged.context.confidence)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
 from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import advice, checking, counting, records, repeats, survey
-from cascade_eval.suite.judged import Cell, Data, Judged, routed
+from cascade_eval.suite import ages as ages_
+from cascade_eval.suite.judged import Cell, Data, Judged, Watching, routed
 from cascade_eval.verdicts import Estimate, Verdict
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def evaluate(
     inconclusive: Literal["fail", "warn"] | None = None,
     executor: Executor | None = None,
     now: dt.datetime | None = None,
+    watching: Watching | None = None,
 ) -> Evaluation:
     """Judge every budget of a suite.
 
@@ -89,6 +91,8 @@ def evaluate(
         Where batches are counted: any `concurrent.futures.Executor`.
     now
         For ages; the present by default.
+    watching
+        What weeks say, for budgets that are watched; `runs.evaluate` finds it out. Without it they are not measured.
 
     Returns
     -------
@@ -102,6 +106,7 @@ def evaluate(
     data = data or Data(suite.source.path)
     baselines = baselines or {}
     now = now or dt.datetime.now(dt.UTC)
+    watching = watching or Watching(reason="its weeks were not looked at; runs.evaluate and pytest do")
     if inconclusive is not None:
         suite = replace(suite, inconclusive=inconclusive)
     made, seen = _plan(suite, traffic, baselines, sweep=True)
@@ -109,14 +114,14 @@ def evaluate(
     counted = _with_repeats(made, counted, traffic)
     if counted.cases == 0:
         raise DataError([Problem("no cases: there is nothing to judge", data.path)])
-    ages = _ages(made, seen, now)
+    ages = _Ages(_ages(made, seen, now), ages_.audit(made, traffic, now) if _asks_age(suite) else {})
     judged = tuple(
-        _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic, ages)
+        _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic, ages, watching)
         for cascade in made.cascades
     )
     _refuse_empty(suite, judged)
     judged = tuple(advice.complete(each, made) for each in judged)
-    record = records.record(suite, traffic, data, made, counted, seen, judged, now=now)
+    record = records.record(suite, traffic, data, made, counted, seen, judged, watching, now=now)
     return Evaluation(suite, judged, record)
 
 
@@ -202,7 +207,8 @@ def _judged(
     data: Data,
     baseline: Baseline | None,
     traffic: Traffic,
-    ages: Mapping[str, float],
+    ages: _Ages,
+    watching: Watching,
 ) -> Judged:
     tables = {family: counted.counts[cascade.name, family] for family in plan.families}
     context = _context(suite, cascade, plan, traffic, ages)
@@ -212,12 +218,10 @@ def _judged(
     judged = Judged(cascade, context, overall, cells, baseline=baseline)
     if cascade.name == counting.ALWAYS_FLAGSHIP:
         return judged
-    return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, traffic)))
+    return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, traffic, watching)))
 
 
-def _context(
-    suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic, ages: Mapping[str, float]
-) -> metrics.Context:
+def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic, ages: _Ages) -> metrics.Context:
     from cascade_eval.traffic import Field
 
     return metrics.Context(
@@ -228,8 +232,31 @@ def _context(
         replay.leaf_names(cascade),
         plan.limits,
         audit=Field(None, "audit_probability") in traffic.fields,
-        facts={"calibration age": ages[cascade.name]} if cascade.name in ages else {},
+        problems=ages.problems(cascade.name),
+        facts=ages.facts(cascade.name),
     )
+
+
+class _Ages(NamedTuple):
+    """Ages in days by cascade: of the oldest calibration in use, and of the newest audited case or why it is unknown."""
+
+    calibration: Mapping[str, float]
+    audit: Mapping[str, float | str]
+
+    def facts(self, name: str) -> dict[str, float]:
+        """Ages of one cascade by metric."""
+        found = {"calibration age": self.calibration.get(name), ages_.AUDIT: self.audit.get(name)}
+        return {metric: age for metric, age in found.items() if isinstance(age, float)}
+
+    def problems(self, name: str) -> dict[str, str]:
+        """Why one is not known, by metric."""
+        found = self.audit.get(name)
+        return {ages_.AUDIT: found} if isinstance(found, str) else {}
+
+
+def _asks_age(suite: Suite) -> bool:
+    """Whether a budget asks for the age of the audit, which takes a pass of its own."""
+    return any(budget.metric == ages_.AUDIT for budget in suite.budgets)
 
 
 def _ages(made: counting.Plan, seen: survey.Surveyed, now: dt.datetime) -> dict[str, float]:
@@ -287,12 +314,15 @@ def _cells(family: tuple[str, ...], table: Counts, small: Mapping[str, Mapping[s
         yield Cell(family, name, counts, order[name], names if cohorts.OTHER in name else ())
 
 
-def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Iterator[Verdict]:
+def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic, watching: Watching) -> Iterator[Verdict]:
     for budget in suite.budgets:
         if budget.metric in COMPARED and judged.baseline is None:
             continue
         metric = metrics.find(budget.metric, judged.context.tiers)
         if metric is None:  # "escalation from" a tier this cascade does not have
+            continue
+        if budget.bound.watched:
+            yield from _watched(suite, judged, budget, data, watching)
             continue
         cells = _cells_of(judged, budget)
         estimates = [judged.estimate(metric, cell) for cell in cells]
@@ -303,6 +333,40 @@ def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic) -> Ite
         for cell, verdict in zip(cells, found, strict=True):
             yield _placed(suite, budget, verdict, cell.cohort)
         yield from _missing(suite, judged, budget, data)
+
+
+def _watched(suite: Suite, judged: Judged, budget: Budget, data: Data, watching: Watching) -> Iterator[Verdict]:
+    """Place the verdicts weeks came to; a cohort of this data that they do not know was not measured."""
+    family = budget.scope.columns
+    found = watching.verdicts.get((judged.cascade.name, budget), ())
+    away = {name for cell in judged.cells.get(family, ()) if routed(cell, judged.context) for name in _names(cell)}
+    known = {cohorts.label(family, tuple(verdict.cohort.values())): verdict for verdict in found}
+    for name, verdict in known.items():
+        if budget.scope.kind != "each" or name not in away:
+            yield _placed(suite, budget, verdict, verdict.cohort)
+    if budget.scope.kind == "one" and known:
+        return
+    reason = watching.reason or "the weeks know nothing of these cases"
+    for cell in _cells_of(judged, budget):
+        if not known.keys() & _names(cell):
+            yield _placed(suite, budget, _unmeasured(suite, judged, budget, reason), cell.cohort)
+    for verdict in _missing(suite, judged, budget, data):
+        if cohorts.label(family, tuple(verdict.cohort.values())) not in known:
+            yield verdict
+
+
+def _names(cell: Cell) -> set[str]:
+    """Labels of a cell and of the cohorts added up in it."""
+    # A cell names the cohorts in it without their first column, which all of them share.
+    pooled = {f"{cell.family[0]}={name}" for name in cell.pooled}
+    return {cohorts.label(cell.family, cell.member), *pooled}
+
+
+def _unmeasured(suite: Suite, judged: Judged, budget: Budget, reason: str) -> Verdict:
+    unit = metrics.find(budget.metric, judged.context.tiers)
+    assert unit is not None
+    estimate = Estimate(budget.metric, None, nobs=0, method="none", unit=unit.unit, reason=reason, blocked=True)
+    return verdicts.judge([estimate], budget.bound, confidence=suite.confidence)[0]
 
 
 def _placed(suite: Suite, budget: Budget, verdict: Verdict, cohort: Mapping[str, str]) -> Verdict:
@@ -374,14 +438,10 @@ def _missing(suite: Suite, judged: Judged, budget: Budget, data: Data) -> Iterat
                 expected.setdefault(tuple(named.values()), "the baseline")
     have = {cell.member for cell in judged.cells[family]}
     have |= {(name,) for cell in judged.cells[family] for name in cell.pooled}
-    unit = metrics.find(budget.metric, judged.context.tiers)
-    assert unit is not None
     for member in sorted(set(expected) - have):
         label = cohorts.label(family, member)
         reason = f"{expected[member]} has {label}, and no case of this data is in it"
-        estimate = Estimate(budget.metric, None, nobs=0, method="none", unit=unit.unit, reason=reason, blocked=True)
-        [verdict] = verdicts.judge([estimate], budget.bound, confidence=suite.confidence)
-        yield _placed(suite, budget, verdict, cohorts.mapping(family, member))
+        yield _placed(suite, budget, _unmeasured(suite, judged, budget, reason), cohorts.mapping(family, member))
 
 
 def _refuse_empty(suite: Suite, judged: Sequence[Judged]) -> None:

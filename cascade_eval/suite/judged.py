@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cascade_eval import cohorts, metrics
 from cascade_eval.counts import states
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cascade_eval.baseline import Baseline
+    from cascade_eval.budgets import Budget
     from cascade_eval.cascade import Cascade
     from cascade_eval.cohorts import Member
     from cascade_eval.counts import Counts
@@ -38,6 +39,28 @@ class Data:
     kind: Literal["golden", "traffic"] = "traffic"
     description: str | None = None
     cohorts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Watching:
+    """What weeks say about a suite: the verdicts of its watched budgets, and what evidence shows of the weeks.
+
+    Parameters
+    ----------
+    verdicts
+        Of each watched budget of each cascade, by the cascade's name: one for every cohort the weeks know.
+    reason
+        Why no week can be judged; None where they can.
+    notes
+        What to say about the weeks.
+    blocks
+        Their part of the evidence.
+    """
+
+    verdicts: Mapping[tuple[str, Budget], tuple[Verdict, ...]] = field(default_factory=dict)
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    blocks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

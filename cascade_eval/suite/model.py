@@ -235,30 +235,63 @@ WrittenCascadeOrFile = Annotated[
 ]
 
 
+_TIERS_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "object", "minProperties": 1, "additionalProperties": _VALUE_SCHEMA},
+    ]
+}
+
+
 class WrittenTraffic(Written):
-    """Recorded cases: files, or a query."""
+    """Recorded cases: files, the log of another tool, or a query."""
 
     noun: ClassVar[str] = "traffic"
     example: ClassVar[str] = "{path: logs/week-31.parquet}"
 
     path: str | None = Field(None, description="A file, folder or URL, relative to the suite.", min_length=1)
-    importer: str | None = Field(None, description="Importer that reads this log.", min_length=1)
+    importer: str | None = Field(None, description="Importer that reads the log at 'path'.", min_length=1)
+    otel: str | None = Field(None, description="OpenTelemetry spans of model calls, as OTLP JSON.", min_length=1)
+    openinference: str | None = Field(None, description="OpenInference spans, as OTLP JSON.", min_length=1)
+    litellm: str | None = Field(None, description="LiteLLM logging payloads or spend logs.", min_length=1)
+    langfuse: str | None = Field(None, description="Langfuse observations.", min_length=1)
+    openai_batch: str | None = Field(None, description="OpenAI batches: requests and results.", min_length=1)
+    anthropic_batch: str | None = Field(None, description="Anthropic message batches.", min_length=1)
+    promptfoo: str | None = Field(None, description="Results of promptfoo.", min_length=1)
+    decisions: str | None = Field(None, description="A decision log: a row for each request.", min_length=1)
+    case: str | None = Field(None, description="Of a log: what a case is, such as trace, or a dotted path.", min_length=1)
+    models: dict[str, Annotated[Any, WithJsonSchema(_TIERS_SCHEMA)]] = Field(
+        default={}, description="Of a log: recorded model by the name it is to have here."
+    )
     sql: str | None = Field(None, description="SQLAlchemy URL of a database.", min_length=1)
     query: str | None = Field(None, description="SQL to run there.", min_length=1)
 
     @model_validator(mode="after")
     def _one_place(self) -> WrittenTraffic:
-        if (self.path is None) == (self.sql is None):
-            raise ValueError("traffic is either {path: …} or {sql: …, query: …}.")
+        logs = self._logs()
+        if sum([self.path is not None, self.sql is not None, *(True for _ in logs)]) != 1:
+            raise ValueError("traffic is either {path: …}, {sql: …, query: …}, or a log such as {otel: …}.")
         if (self.sql is None) != (self.query is None):
             raise ValueError("'sql' and 'query' belong together: a database and what to ask it.")
         if self.sql is not None and self.importer is not None:
             raise ValueError("'importer' reads files; a query names its columns itself.")
+        if self.importer is not None and logs:
+            raise ValueError("'importer' goes with 'path'; a key such as 'otel' is both.")
+        if (self.case or self.models) and not (logs or self.importer):
+            raise ValueError("'case' and 'models' are said of a log: {otel: …}, or {path: …, importer: …}.")
         return self
 
     def source(self, columns: Mapping[str, str]) -> Source:
         """Return the source this says."""
-        return Source("traffic", self.path or self.sql or "", columns, self.importer, self.query)
+        logs = self._logs()
+        importer = next(iter(logs), self.importer)
+        path = next(iter(logs.values()), self.path or self.sql or "")
+        return Source("traffic", path, columns, importer, self.query, self.case, self.models)
+
+    def _logs(self) -> dict[str, str]:
+        """Return the path by kind of log, of the keys that are both."""
+        kinds = set(type(self).model_fields) - {"path", "importer", "sql", "query", "case", "models"}
+        return {kind: path for kind in sorted(kinds) if (path := getattr(self, kind)) is not None}
 
 
 def _traffic_kind(value: Any) -> str:
@@ -308,12 +341,15 @@ class WrittenSuite(Written):
             Discriminator(_traffic_kind),
         ]
         | None
-    ) = Field(None, description="Recorded cases: a path or URL, or {sql: …, query: …}.")
+    ) = Field(None, description="Recorded cases: a path or URL, {sql: …, query: …}, or a log: {otel: …}.")
     columns: dict[str, str] = Field(default={}, description="Foreign column name by ours: {case_id: request_id}.")
     baseline: str | None = Field(
         None,
         description="What to compare with: a cascade of this suite, git:<ref>, or an evidence file (.json).",
         min_length=1,
+    )
+    history: str | None = Field(
+        None, description="Where weeks are kept: a folder, relative to the suite, or an SQLAlchemy URL.", min_length=1
     )
     cascades: dict[str, WrittenCascadeOrFile] = Field(default={}, description="What is judged, by name.")
     agreement: Any = Field("exact", description="When two answers are the same answer.")

@@ -31,6 +31,10 @@ class Source:
         Name of the importer that reads a foreign log; None for our own shapes.
     query
         SQL to run at `path`; None for files.
+    case
+        Of a log: what a case is; None for the importer's own.
+    models
+        Of a log: recorded model, or values at dotted paths, by the name it is to have.
     """
 
     kind: Literal["goldens", "traffic"]
@@ -38,6 +42,8 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
     importer: str | None = None
     query: str | None = None
+    case: str | None = None
+    models: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Suite:
         Columns whose values are cohorts, in written order.
     baseline
         Name of a cascade of this suite, ``git:<ref>``, or the path of an evidence file; None without a baseline.
+    history
+        Where weeks are kept, for budgets that are watched: a folder relative to the suite, or an SQLAlchemy URL.
     agreement
         As written.
     agreement_rule
@@ -113,6 +121,7 @@ class Suite:
     budgets: tuple[budgets.Budget, ...]
     cohorts: tuple[CohortColumn, ...] = ()
     baseline: str | None = None
+    history: str | None = field(default=None, repr=False)
     agreement: Any = field(default="exact", hash=False)
     agreement_rule: agreement.Rule | None = field(default=None, compare=False)
     prices: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from cascade_eval.suite.text import Lines
 
 NEEDS_BASELINE = frozenset({"flips to disagreement", "escalation drift"})
+WHOLE = frozenset({"audit age"})
+"""Metrics that have one value for all cases."""
+
+WATCHED = "disagreement"
+"""The metric whose promises can be watched over weeks."""
+
 _FROM = "escalation from "
 EXAMPLES: dict[metrics.Unit, tuple[str, ...]] = {
     "rate": ("at most 5%", "at least 95%", "15% to 40%"),
@@ -119,6 +125,13 @@ def _of_metric(
         here = ("budgets", name, where)
         scope = _scope(where, here, words, lines, problems)
         bound = _bound(phrase, metric, here, lines, problems)
+        if bound is not None and bound.watched and name != WATCHED:
+            message = f"'{name}' cannot be watched weekly; only '{WATCHED}' can. Write '{_plainly(bound)}'."
+            problems.append(lines.problem(message, *here))
+        if scope is not None and name in WHOLE and scope.kind != "overall":
+            problems.append(
+                lines.problem(f"'{name}' is one number for all cases. Write 'overall' instead of '{where}'.", *here)
+            )
         if scope is None:
             continue
         same = seen.setdefault(_meaning(scope), where)
@@ -161,6 +174,10 @@ def _bound(
     except ValueError as error:
         problems.append(lines.problem(str(error), *here))
         return None
+
+
+def _plainly(bound: budgets.Bound) -> str:
+    return bound.text.removesuffix(f", {budgets.WEEKLY}")
 
 
 def notes(promised: tuple[budgets.Budget, ...]) -> list[Problem]:

@@ -101,6 +101,7 @@ def parse(
         budgets=promised,
         cohorts=cohorts or (),
         baseline=compared,
+        history=top.history,
         agreement=known.get("agreement", "exact"),
         agreement_rule=_agreement(known.get("agreement", "exact"), lines, problems),
         prices=_prices(known.get("prices", {}), lines, problems),

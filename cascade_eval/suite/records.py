@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cascade_eval import baseline, calibration, cohorts, costs, metrics, replay, thresholds
+from cascade_eval import baseline, calibration, cohorts, costs, metrics, replay, sequential, thresholds
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
-from cascade_eval.suite import counting
+from cascade_eval.suite import advice, counting
 from cascade_eval.suite.judged import routed
 from cascade_eval.traffic import Batch, Field
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cascade_eval.cascade import Cascade
     from cascade_eval.suite.counting import Counted, Picked, Plan
-    from cascade_eval.suite.judged import Cell, Data, Judged
+    from cascade_eval.suite.judged import Cell, Data, Judged, Watching
     from cascade_eval.suite.nouns import Suite
     from cascade_eval.suite.survey import Surveyed
     from cascade_eval.traffic import Traffic
@@ -41,6 +41,7 @@ def record(
     counted: Counted,
     seen: Surveyed,
     judged: Sequence[Judged],
+    watching: Watching,
     *,
     now: dt.datetime,
 ) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def record(
         What was counted.
     judged
         The cascades with their verdicts.
+    watching
+        What weeks say.
     now
         For ages.
     """
@@ -77,23 +80,33 @@ def record(
         "cohorts": [column.name for column in suite.cohorts],
         "agreement": _written(suite.agreement),
         "floors": {"coverage": suite.coverage, "audited": suite.audited},
-        "notes": list(_notes(suite, traffic, seen, judged)),
+        "notes": [*_notes(suite, traffic, seen, judged), *watching.notes],
         "prices": [
             {key: value for key, value in use.items() if key != "calls"} for use in costs.provenance(counted.used)
         ],
         "cascades": [_cascade(suite, each, plan, texts, now=now) for each in judged],
+        **watching.blocks,
     }
 
 
 def promise(judged: Sequence[Judged], confidence: float) -> str:
     """State the chance of any false verdict in a run."""
-    lines = {(each.cascade.name, v.metric, v.scope) for each in judged for v in each.verdicts}
+    every = [(each.cascade.name, v) for each in judged for v in each.verdicts]
+    lines = {(name, v.metric, v.scope) for name, v in every if not v.bound.watched}
     alpha = round(1 - confidence, 10)
     total = min(1.0, len(lines) * alpha)
+    sequences = sum(v.bound.watched for _, v in every)
     return (
         f"The chance of any false failure is at most {len(lines)} × {alpha:.3g} = {total:.3g}; the chance that "
-        f"everything passes although some promise is broken is at most {alpha:.3g}."
+        f"everything passes although some promise is broken is at most {alpha:.3g}.{_watched(sequences)}"
     )
+
+
+def _watched(sequences: int) -> str:
+    if not sequences:
+        return ""
+    each = f"Each of the {sequences:,} watched sequences" if sequences > 1 else "The watched sequence"
+    return f" {each} fails by its own alarm: falsely once in {sequential.ALARM:g} weeks at most, on average."
 
 
 def _written(agreement: Any) -> str:
@@ -150,15 +163,10 @@ def _cascade_notes(suite: Suite, judged: Judged) -> Iterator[str]:
                     f"{judged.cascade.name}: one monotone map for all cohorts cannot change who escalates at a given "
                     "rate; it only gives the threshold a meaning"
                 )
-    floor = judged.overall.counts["repeats"][0] if "repeats" in judged.overall.counts else None
-    if floor is not None and floor[1]:
-        share = floor[0] / floor[1]
-        for budget in suite.budgets:
-            if budget.metric == "disagreement" and budget.bound.high is not None and budget.bound.high < share:
-                yield (
-                    f"the flagship disagrees with itself in {share:.1%} of {int(floor[1]):,} repeated cases: "
-                    f"'{budget.bound}' is below that and cannot be proven"
-                )
+    floor = judged.estimate(metrics.METRICS["flagship self-disagreement"], judged.overall)
+    for budget in suite.budgets:
+        if budget.metric == "disagreement":
+            yield from advice.noise(floor, budget.bound.high, str(budget.bound))
 
 
 def _cascade(suite: Suite, judged: Judged, plan: Plan, texts: _Texts, *, now: dt.datetime) -> dict[str, Any]:

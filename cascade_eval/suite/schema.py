@@ -47,21 +47,24 @@ def schema() -> dict[str, Any]:
 
 
 def _scopes(metric: metrics.Metric) -> dict[str, Any]:
+    bound = _bound(metric.unit, watched=metric.name == promises.WATCHED)
     return {
         "type": "object",
         "description": f"{metric.help} Scopes: {_SCOPES}",
         "minProperties": 1,
         "additionalProperties": False,
-        "properties": {"overall": _bound(metric.unit)},
-        "patternProperties": {"^each .+$": _bound(metric.unit), "^[^=]+=.+$": _bound(metric.unit)},
+        "properties": {"overall": bound},
+        **({} if metric.name in promises.WHOLE else {"patternProperties": {"^each .+$": bound, "^[^=]+=.+$": bound}}),
     }
 
 
-def _bound(unit: metrics.Unit) -> dict[str, Any]:
+def _bound(unit: metrics.Unit, *, watched: bool = False) -> dict[str, Any]:
     one, bare = _AMOUNTS[unit], rf"[-−]?{_NUMBER}"
     of = r"(\s+of\s+always-flagship)?" if unit == "ratio" else ""
-    pattern = rf"^\s*((at\s+most|at\s+least)\s+{one}|({one}|{bare})\s+to\s+{one}){of}\s*$"
-    return {"type": "string", "pattern": pattern, "examples": list(promises.EXAMPLES[unit])}
+    weekly = rf"|at\s+most\s+{one}\s*,\s*watched\s+weekly" if watched else ""
+    pattern = rf"^\s*((at\s+most|at\s+least)\s+{one}|({one}|{bare})\s+to\s+{one}{weekly}){of}\s*$"
+    examples = [*promises.EXAMPLES[unit], *(["at most 10%, watched weekly"] if watched else [])]
+    return {"type": "string", "pattern": pattern, "examples": examples}
 
 
 _DOLLARS = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": rf"^\$? ?{_NUMBER}$"}]}

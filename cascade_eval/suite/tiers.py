@@ -126,8 +126,14 @@ def _tier_problems(cascade: Cascade, position: int, tier: Tier) -> Iterator[tupl
     if tier.name in {other.name for other in earlier}:
         yield "tier", f"a second tier is called '{tier.name}'. Give each its own name."
     same = [other.name for other in earlier if other.model == tier.model]
-    if same:
+    if same and tier.model == cascade.flagship.model:
         yield "model", f"'{same[0]}' and '{tier.name}' both ask '{tier.model}', which would always agree with itself."
+    elif same and not _entered(cascade, cascade.position(same[-1]), position):
+        message = (
+            f"'{same[-1]}' and '{tier.name}' both ask '{tier.model}', and no route starts at '{tier.name}', so the same "
+            "answer would be looked at twice. Combine the gates by 'all' or 'any', or route some cases to it."
+        )
+        yield "model", message
     if tier is not cascade.flagship:
         if tier.gate is None:
             yield (
@@ -142,6 +148,12 @@ def _tier_problems(cascade: Cascade, position: int, tier: Tier) -> Iterator[tupl
         )
     if tier.hedged:
         yield "hedged", f"'{tier.name}' is the last tier, and none can start with it. Remove 'hedged'."
+
+
+def _entered(cascade: Cascade, after: int, position: int) -> bool:
+    """Whether a route starts at a tier, or between an earlier one and it: then it can be the gate of a cohort's own."""
+    names = {tier.name for tier in cascade.tiers[after + 1 : position + 1]}
+    return any(route.start in names for route in cascade.routes)
 
 
 def _route_problems(cascade: Cascade, route: Route, lines: Lines, position: int) -> Iterator[Problem]:
@@ -187,12 +199,34 @@ def notes(cascades: Mapping[str, Cascade | None], lines: Lines) -> list[Problem]
     """Say what is legal in cascades but probably not meant."""
     found = []
     for name, cascade in cascades.items():
-        for tier in () if cascade is None else cascade.tiers:
+        for position, tier in enumerate(() if cascade is None else cascade.tiers):
+            assert cascade is not None
+            found += [
+                lines.problem(
+                    f"'{tier.name}' settles cases that '{other.name}' escalated: both look at the same answer, "
+                    "and it keeps more.",
+                    "cascades",
+                    name,
+                )
+                for other in cascade.tiers[:position]
+                if _keeps_more(tier, other)
+            ]
             found += [
                 lines.problem(f"'{tier.name}': {message}", "cascades", name)
                 for message in _unthrifty(tier.gate, tier.model)
             ]
     return found
+
+
+def _keeps_more(tier: Tier, other: Tier) -> bool:
+    """Whether a tier settles by the same signal of the same model what an earlier one did not."""
+    one, two = tier.gate, other.gate
+    if tier.model != other.model or not isinstance(one, Leaf) or not isinstance(two, Leaf):
+        return False
+    same = (one.signal, one.calibrate, one.surer) == (two.signal, two.calibrate, two.surer)
+    if not same or one.threshold is None or two.threshold is None:
+        return False
+    return one.threshold < two.threshold if one.surer == "higher" else one.threshold > two.threshold
 
 
 def _unthrifty(gate: Gate | None, asked: str) -> Iterator[str]:

@@ -1,0 +1,188 @@
+"""Two groups of weeks of one cohort, and whether a rate moved between them, as weeks scatter by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+FREE: Final = 3
+"""Fewest degrees of freedom from which the scatter of weeks is estimated."""
+
+POWER: Final = 0.8
+"""Chance to see a movement from which its absence says something."""
+
+
+class Scatter(NamedTuple):
+    """How many times more weeks differ than by chance, and the degrees of freedom it rests on."""
+
+    value: float
+    df: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A rate before and now, and the evidence that it moved.
+
+    Parameters
+    ----------
+    before, now
+        Rates; NaN without cases.
+    size_before, size
+        Cases they rest on.
+    up, down
+        One-sided p-values of "it rose" and "it fell"; 1 where nothing could be compared.
+    """
+
+    before: float
+    now: float
+    size_before: float
+    size: float
+    up: float
+    down: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there were cases on both sides."""
+        return self.size_before > 0 and self.size > 0
+
+
+def moved(
+    count0: ArrayLike, nobs0: ArrayLike, count1: ArrayLike, nobs1: ArrayLike, *, spread: Scatter | None = None
+) -> Moved:
+    """Compare a rate between two groups of weeks.
+
+    Parameters
+    ----------
+    count0, nobs0 : array-like of shape (weeks before,)
+        Cases with the property, and cases looked at; fractional where they are effective counts.
+    count1, nobs1 : array-like of shape (weeks now,)
+        The same, now.
+    spread
+        How weeks scatter, estimated together with other cohorts; from these weeks alone by default.
+
+    Returns
+    -------
+    Moved
+        Each p-value is the larger of Fisher's exact one and that of a quasi-binomial t test, whose spread is what weeks of
+        one group differ by; the latter only where there are weeks enough to tell.
+
+    References
+    ----------
+    Fisher, Journal of the Royal Statistical Society 98 (1935); McCullagh and Nelder, Generalized Linear Models (1989),
+    section 4.5.
+
+    Examples
+    --------
+    >>> found = moved([10, 12], [200, 200], [31, 29], [200, 200])
+    >>> round(found.before, 3), round(found.now, 3), found.up < 0.001
+    (0.055, 0.15, True)
+    """
+    x0, n0, x1, n1 = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (count0, nobs0, count1, nobs1))
+    a, m, b, n = x0.sum(), n0.sum(), x1.sum(), n1.sum()
+    if not (m > 0 and n > 0):
+        nan = float("nan")
+        return Moved(float(a / m) if m else nan, float(b / n) if n else nan, float(m), float(n), 1.0, 1.0)
+    up, down = _fisher(a, m, b, n)
+    slack = _quasi(x0, n0, x1, n1, spread or scatter([(x0, n0), (x1, n1)]))
+    return Moved(float(a / m), float(b / n), float(m), float(n), max(up, slack[0]), max(down, slack[1]))
+
+
+def chance_to_see(before: float, size_before: float, size: float, odds: float, alpha: float) -> float:
+    """Chance that a rate whose odds are multiplied by `odds` would have been seen to rise.
+
+    Examples
+    --------
+    >>> round(chance_to_see(0.05, 300, 300, 4.0, 0.05), 2), round(chance_to_see(0.05, 30, 15, 4.0, 0.05), 2)
+    (1.0, 0.45)
+    """
+    from scipy.special import expit, logit, ndtr, ndtri
+
+    if size_before <= 0 or size <= 0:
+        return 0.0
+    p0 = (before * size_before + 0.5) / (size_before + 1)
+    p1 = float(expit(logit(p0) + np.log(odds)))
+    middle = (p0 * size_before + p1 * size) / (size_before + size)
+    null = np.sqrt(middle * (1 - middle) * (1 / size_before + 1 / size))
+    spread = np.sqrt(p0 * (1 - p0) / size_before + p1 * (1 - p1) / size)
+    return float(ndtr(((p1 - p0) - float(ndtri(1 - alpha)) * null) / spread))
+
+
+def odds_ratio(found: Moved, *, least: bool = False) -> float:
+    """How many times greater the odds are now, with half a case of everything added.
+
+    Parameters
+    ----------
+    found
+        The movement.
+    least
+        Return the lower 95% bound instead: of rises that were noticed the estimate is too large.
+
+    Examples
+    --------
+    >>> found = moved([5], [100], [15], [100])
+    >>> round(odds_ratio(found), 2), round(odds_ratio(found, least=True), 2)
+    (3.15, 1.34)
+    """
+    x0, x1 = found.before * found.size_before + 0.5, found.now * found.size + 0.5
+    y0, y1 = found.size_before - x0 + 1, found.size - x1 + 1
+    error = np.sqrt(1 / x0 + 1 / y0 + 1 / x1 + 1 / y1) if least else 0.0
+    return float(x1 / y1 / (x0 / y0) * np.exp(-1.645 * error))
+
+
+def _fisher(a: float, m: float, b: float, n: float) -> tuple[float, float]:
+    from scipy.stats import hypergeom
+
+    # Effective counts are rounded towards what was observed less often, so that no evidence is made up.
+    a, m, b, n = (round(value) for value in (a, m, b, n))
+    if not (m and n):
+        return 1.0, 1.0
+    a, b = min(a, m), min(b, n)
+    of = hypergeom(m + n, a + b, n)
+    return float(of.sf(b - 1)), float(of.cdf(b))
+
+
+def scatter(groups: Iterable[tuple[ArrayLike, ArrayLike]]) -> Scatter:
+    """Estimate how many times more weeks of a group differ than chance alone would have them, at least 1.
+
+    Parameters
+    ----------
+    groups
+        Counts and cases of weeks with one rate; the groups share their scatter.
+
+    Examples
+    --------
+    >>> found = scatter([([10, 30, 20], [100, 100, 100]), ([5, 6], [100, 100])])
+    >>> round(found.value, 1), found.df
+    (4.2, 3)
+    """
+    squares, df = 0.0, 0
+    for count, nobs in groups:
+        x, n = np.asarray(count, dtype=np.float64), np.asarray(nobs, dtype=np.float64)
+        seen = n > 0
+        if seen.sum() < 2:
+            continue
+        rate = (x.sum() + 0.5) / (n.sum() + 1)
+        squares += float(((x - n * rate)[seen] ** 2 / (n * rate * (1 - rate))[seen]).sum())
+        df += int(seen.sum()) - 1
+    return Scatter(max(squares / df, 1.0) if df else 1.0, df)
+
+
+def _quasi(x0: Floats, n0: Floats, x1: Floats, n1: Floats, spread: Scatter) -> tuple[float, float]:
+    from scipy.stats import t as student
+
+    if spread.df < FREE:
+        return 0.0, 0.0
+    m, n = float(n0.sum()), float(n1.sum())
+    pooled = (x0.sum() + x1.sum() + 0.5) / (m + n + 1)
+    error = np.sqrt(spread.value * pooled * (1 - pooled) * (1 / m + 1 / n))
+    t = float((x1.sum() / n - x0.sum() / m) / error)
+    return float(student.sf(t, spread.df)), float(student.cdf(t, spread.df))

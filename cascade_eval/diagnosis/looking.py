@@ -1,0 +1,305 @@
+"""What only the cases themselves tell: answers of both models, money, labels, and what a cohort is without another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cascade_eval import drift, monitor
+from cascade_eval.cascade import leaves
+from cascade_eval.counts import AGREE, DISAGREE
+from cascade_eval.diagnosis.facts import Audit, Feedback, Money, Overstated
+from cascade_eval.traffic import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cascade_eval.diagnosis.periods import Split
+    from cascade_eval.monitor import Cohort
+    from cascade_eval.replay import Replay
+    from cascade_eval.suite.survey import OutOfFold
+    from cascade_eval.traffic import Batch
+
+    Mask = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+
+WEEK: Final = "week of decided_at"
+
+MEMBERS: Final = 50
+"""Largest family of which cohorts are looked at without one another."""
+
+
+def beside(names: frozenset[Field]) -> frozenset[Field]:
+    """Columns read beside those that are counted."""
+    wanted = {
+        Field(None, n) for n in ("decided_at", "feedback", "completed", "regenerated", "audit_probability", "weight")
+    }
+    return frozenset(wanted & names)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A replay of all cases of the traffic, with the weeks they belong to.
+
+    Parameters
+    ----------
+    done
+        The replay.
+    weeks
+        Reference period and now.
+    places
+        Where small cohorts go.
+    """
+
+    done: Replay
+    weeks: Split
+    places: Mapping[Cohort, Cohort]
+
+    @property
+    def batch(self) -> Batch:
+        """The cases."""
+        return self.done.columns.batch
+
+    @cached_property
+    def window(self) -> NDArray[np.int64]:
+        """Position of each case's week among the windows; -1 where it is none of them."""
+        if self.weeks.windows == (monitor.WHOLE,) or not self.batch.has(None, "decided_at"):
+            return np.zeros(self.batch.cases, dtype=np.int64)
+        codes = self.done.columns.codes((WEEK,))
+        place = {name: i for i, name in enumerate(self.weeks.windows)}
+        return np.array([place.get(member[0], -1) for member in codes.members], dtype=np.int64)[codes.codes]
+
+    def within(self, windows: Sequence[str]) -> Mask:
+        """Which cases belong to these weeks."""
+        return np.isin(self.window, [self.weeks.windows.index(window) for window in windows])
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Cases each case stands for: its weight, over its chance of being audited; 0 where the audit left it out."""
+        base = self.done.columns.weights()
+        own = np.ones(self.batch.cases) if base is None else base
+        if not self.batch.has(None, "audit_probability"):
+            return own
+        chance = self.batch.numbers(None, "audit_probability").astype(np.float64)
+        return np.where(self.kept, np.nan_to_num(own / chance, nan=0.0), own)
+
+    @cached_property
+    def kept(self) -> Mask:
+        """Unescalated cases."""
+        decided = self.done.decisions
+        return (decided.settled >= 0) & (decided.settled < len(self.done.cascade.tiers) - 1) & ~decided.cached
+
+    @cached_property
+    def compared(self) -> Mask:
+        """Unescalated cases whose comparison is known."""
+        return self.kept & np.isin(self.done.decisions.served, (AGREE, DISAGREE)) & (self.weight > 0)
+
+    def codes(self, family: tuple[str, ...]) -> tuple[NDArray[np.int64], tuple[Cohort, ...]]:
+        """Cohort of each case, small ones pooled."""
+        codes = self.done.columns.codes(family)
+        names = [tuple(zip(family, member, strict=True)) for member in codes.members]
+        moved = [self.places.get(name, name) for name in names]
+        members = tuple(dict.fromkeys(moved))
+        return np.array([members.index(name) for name in moved], dtype=np.int64)[codes.codes], members
+
+    def cheap(self, family: tuple[str, ...]) -> Iterator[tuple[Cohort, Floats, Floats]]:
+        """Yield, cohort by cohort, how often the first tier agrees with the flagship: agreeing and all, by window."""
+        tiers = self.done.cascade.tiers
+        agrees = self.done.columns.agrees(tiers[0].model, tiers[-1].model)
+        decided = self.done.decisions
+        known = (agrees >= 0) & (decided.start == 0) & (decided.settled >= 0) & ~decided.cached & (self.window >= 0)
+        codes, members = self.codes(family)
+        rate, size = _effective(
+            codes[known] * len(self.weeks.windows) + self.window[known],
+            len(members) * len(self.weeks.windows),
+            self.weight[known],
+            agrees[known] == 1,
+        )
+        shape = (len(members), len(self.weeks.windows))
+        yield from zip(members, (rate * size).reshape(shape), size.reshape(shape), strict=True)
+
+    def without(self, families: Sequence[tuple[str, ...]]) -> dict[tuple[Cohort, Cohort], tuple[float, float]]:
+        """Count disagreement now of each cohort without the cases of each cohort of another family."""
+        rows = self.compared & self.within(self.weeks.now)
+        weight, bad = self.weight[rows], self.done.decisions.served[rows] == DISAGREE
+        coded = {family: self.codes(family) for family in families}
+        found = {}
+        for family, (own, members) in coded.items():
+            for other, (theirs, others) in coded.items():
+                if family == other or max(len(members), len(others)) > MEMBERS:
+                    continue
+                cell = own[rows] * len(others) + theirs[rows]
+                sums = _sums(cell, len(members) * len(others), weight, bad).reshape(3, len(members), len(others))
+                for k, cohort in enumerate(members):
+                    for j, left_out in enumerate(others):
+                        total, squares, wrong = sums[:, k].sum(axis=1) - sums[:, k, j]
+                        size = total * total / squares if squares > 0 else 0.0
+                        found[cohort, left_out] = (float(wrong / total * size) if total > 0 else 0.0, float(size))
+        return found
+
+    def overstated(
+        self, families: Sequence[tuple[str, ...]], stored: OutOfFold | None
+    ) -> Iterator[tuple[Cohort, bool, Overstated | None]]:
+        """Yield, cohort by cohort, whether a stored calibration has seen it, and whether it promises too much now."""
+        tier = self.done.cascade.tiers[0]
+        leaf = next(leaves(tier.gate), None)
+        if stored is None or leaf is None:
+            return
+        columns = self.done.columns
+        value = np.asarray(columns.value(tier, 0, leaf), dtype=np.float64)
+        new, now = stored.uncovered(columns), self.within(self.weeks.now)
+        rows = self.compared & now & (self.done.decisions.settled == 0) & ~np.isnan(value)
+        for family in ((), *families):
+            codes, members = self.codes(family)
+            for k, cohort in enumerate(members):
+                mine = rows & (codes == k)
+                seen = now & (codes == k)
+                covered = not seen.any() or float(new[seen].mean()) < 0.5
+                yield (
+                    cohort,
+                    covered,
+                    _promise(value[mine], self.done.decisions.served[mine] == AGREE, self.weight[mine]),
+                )
+
+    def money(self, budget: float | None) -> Money | None:
+        """Cost over always-flagship's, now and before."""
+        now = self._cost(self.weeks.now)
+        if now is None:
+            return None
+        value, low, high, escalation, per_request = now
+        past = self._cost(self.weeks.before) if self.weeks.before else None
+        return Money(
+            value,
+            low,
+            high,
+            None if past is None else past[:3],
+            budget,
+            value - escalation,
+            None if past is None else past[0] - past[3],
+            per_request,
+        )
+
+    def _cost(self, windows: Sequence[str]) -> tuple[float, float, float, float, float | None] | None:
+        part = replace(self.done, rows=self.within(windows), siblings=None)
+        if not len(part):
+            return None
+        found, escalation = part.cost, part.escalation.value
+        if found.value is None or found.low is None or found.high is None or not np.isfinite(found.high):
+            return None
+        return found.value, found.low, found.high, escalation or 0.0, part.cost_per_request.value
+
+    def audit(self, money: Money | None) -> Audit | None:
+        """Weigh what the audit of now cost against what the cascade saved; None where no audit is declared."""
+        if money is None or money.per_request is None or not self.batch.has(None, "audit_probability"):
+            return None
+        now = self.within(self.weeks.now)
+        drawn = now & self.kept & ~np.isnan(self.batch.numbers(None, "audit_probability"))
+        charge = self.done.columns.charge(self.done.cascade.tiers[-1].model)
+        known = drawn & charge.known
+        if not known.any():
+            return None
+        base = self.done.columns.weights()
+        decided = self.done.decisions
+        there = now & (decided.settled >= 0) & ~decided.cached
+        cases = float(there.sum() if base is None else base[there].sum())
+        cost = float(charge.nano[known].sum()) * 1e-9 * float(drawn.sum() / known.sum())
+        full = money.per_request * cases / money.ratio
+        return Audit(int(drawn.sum()), cost, full * (1 - money.ratio), full * (1 - money.low))
+
+    def feedback(self, family: tuple[str, ...], confidence: float) -> Iterator[Feedback]:
+        """Yield how what users and labels say changed inside cohorts."""
+        if not self.weeks.before:
+            return
+        before, now = self.within(self.weeks.before), self.within(self.weeks.now)
+        codes, members = self.codes(family)
+        for name, bad, known in self._said():
+            table = [
+                np.bincount(codes[rows & known & also], minlength=len(members))
+                for rows in (before, now)
+                for also in (bad, np.ones_like(bad))
+            ]
+            if not (table[1].sum() and table[3].sum()):
+                continue
+            split = drift.kitagawa(*table, confidence=confidence)
+            yield Feedback(
+                name, float(table[0].sum() / table[1].sum()), float(table[2].sum() / table[3].sum()),
+                int(table[1].sum()), int(table[3].sum()), split.within, split.low, split.high,
+            )  # fmt: skip
+
+    def _said(self) -> Iterator[tuple[str, Mask, Mask]]:
+        batch = self.batch
+        for name in ("regenerated", "completed"):
+            if batch.has(None, name):
+                yes, known = batch.flags(None, name)
+                yield name, (yes if name == "regenerated" else known & ~yes), known
+        if batch.has(None, "feedback"):
+            values = _numbers(batch)
+            known = ~np.isnan(values)
+            if known.any():
+                yield "feedback", known & (values < _middle(values[known])), known
+        quality = np.asarray(self.done.columns.quality(self.done.cascade.tiers[-1].model), dtype=np.float64)
+        known = ~np.isnan(quality) & (self.weight > 0)
+        # Who is escalated changes with the gate, so only data in which the flagship answered nearly everything is used.
+        if known.sum() >= 0.99 * len(known):
+            yield "flagship quality", known & (quality < 0.5), known
+
+
+def _numbers(batch: Batch) -> Floats:
+    import pyarrow as pa
+
+    column = batch.arrow(None, "feedback")
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        return batch.numbers(None, "feedback").astype(np.float64)
+    words = {**dict.fromkeys(_GOOD, 1.0), **dict.fromkeys(_BAD, 0.0)}
+    texts = column.cast(pa.string()).to_pylist()
+    return np.array([words.get((text or "").strip().lower(), np.nan) for text in texts])
+
+
+_GOOD: Final = ("up", "good", "positive", "like", "liked", "yes", "helpful", "thumbs_up", "+1", "👍")
+_BAD: Final = ("down", "bad", "negative", "dislike", "disliked", "no", "unhelpful", "thumbs_down", "-1", "👎")
+
+
+def _middle(values: Floats) -> float:
+    """Where feedback turns from bad to good: zero of a signed scale, half of 0 to 1, three of five stars."""
+    if values.min() < 0:
+        return 0.0
+    return 0.5 if values.max() <= 1 else float((1 + values.max()) / 2)
+
+
+def _promise(value: Floats, agreed: Mask, weight: Floats) -> Overstated | None:
+    from scipy.special import ndtr
+
+    if not len(value):
+        return None
+    p = np.clip(value, 0.0, 1.0)
+    total = weight.sum()
+    spread = float(np.sqrt((weight**2 * p * (1 - p)).sum()))
+    gap = float((weight * (p - agreed)).sum())
+    expected, observed = float((weight * p).sum() / total), float((weight * agreed).sum() / total)
+    size = float(total**2 / (weight**2).sum())
+    return Overstated(expected, observed, size, float(ndtr(-gap / spread)) if spread > 0 else 1.0)
+
+
+def _sums(cell: NDArray[np.int64], size: int, weight: Floats, hit: Mask) -> Floats:
+    """Weights, squared weights, and weights of hits by cell; shape (3, size)."""
+    return np.stack([np.bincount(cell, weights=w, minlength=size) for w in (weight, weight**2, weight * hit)])
+
+
+def _effective(cell: NDArray[np.int64], size: int, weight: Floats, hit: Mask) -> tuple[Floats, Floats]:
+    """Weighted rate and plain cases it is worth (Kish), by cell."""
+    total, squares, hits = _sums(cell, size, weight, hit)
+    rate = np.divide(hits, total, out=np.zeros(size), where=total > 0)
+    return rate, np.divide(total**2, squares, out=np.zeros(size), where=squares > 0)
+
+
+def stored_map(found: Mapping[tuple[str, str, int], Any], cascade: str, tier: str) -> OutOfFold | None:
+    """Return the stored map of a tier's first gate; None where it has none."""
+    one: OutOfFold | None = found.get((cascade, tier, 0))
+    return None if one is None or one.known is None else one

@@ -1,0 +1,365 @@
+"""What the facts say cohort by cohort, each sign with its own test; nothing is concluded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from cascade_eval import bounds, monitor
+from cascade_eval.diagnosis import comparing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cascade_eval.diagnosis.comparing import Moved, Scatter
+    from cascade_eval.diagnosis.facts import CohortFacts, Facts, Period
+    from cascade_eval.monitor import Cohort
+
+    Floats = NDArray[np.float64]
+
+SHARE: Final = 0.02
+"""Smallest change of a cohort's share that is called another mix."""
+
+NEW: Final = 0.005
+"""Share of the reference period below which a cohort counts as new."""
+
+REST: Final = 0.02
+"""Share of the decisions that may be left undecided, in all cohorts together, and still be called healthy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sign:
+    """What is seen of one cohort.
+
+    Parameters
+    ----------
+    facts
+        What was measured.
+    disagreement, escalation, share, cheap
+        How they moved: disagreement of what is kept, escalation, share of the traffic, and the first tier's agreement with
+        the flagship on all cases.
+    p_over
+        Of "disagreement is over budget now", adjusted over the cohorts of its family.
+    over, over_before
+        Whether that is shown now, by the audit or by the weekly sequence, and in the reference period.
+    within
+        Whether it is shown to be within budget.
+    new
+        Whether it was absent in the reference period.
+    rose
+        Whether its own disagreement rose.
+    less, more
+        Whether it escalates less or more, as a test by itself: adjusted over cohorts and over looks.
+    fell
+        Whether it escalates less, in a cohort one has other reasons to look at.
+    """
+
+    facts: CohortFacts
+    disagreement: Moved
+    escalation: Moved
+    share: Moved
+    cheap: Moved
+    p_over: float
+    over: bool
+    over_before: bool
+    within: bool
+    new: bool
+    rose: bool
+    less: bool
+    more: bool
+    fell: bool
+
+    @property
+    def cohort(self) -> Cohort:
+        """Which."""
+        return self.facts.cohort
+
+    @property
+    def label(self) -> str:
+        """Its name as budgets write it."""
+        return monitor.label(self.facts.cohort)
+
+    @property
+    def compared(self) -> float:
+        """Unescalated cases compared now."""
+        return self.facts.now.total("compared")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of it is kept now, or it has no case."""
+        now = self.facts.now
+        return now.total("decisions") == 0 or now.total("escalated") >= now.total("decisions")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether its budget is neither shown to hold nor shown to be broken."""
+        return not (self.over or self.within or self.empty)
+
+    @property
+    def weight(self) -> float:
+        """Share of the traffic now."""
+        return self.share.now if self.share.size else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Every sign of one cascade.
+
+    Parameters
+    ----------
+    facts
+        What was measured.
+    signs
+        All cases first.
+    mixed
+        Cohorts whose share moved.
+    """
+
+    facts: Facts
+    signs: tuple[Sign, ...]
+    mixed: tuple[Sign, ...] = field(default=())
+
+    @property
+    def overall(self) -> Sign:
+        """All cases."""
+        return self.signs[0]
+
+    @property
+    def members(self) -> tuple[Sign, ...]:
+        """Cohorts; all cases where there are none."""
+        return self.signs[1:] or self.signs
+
+    @property
+    def measured(self) -> bool:
+        """Whether any unescalated case was compared now."""
+        return self.overall.compared > 0
+
+    def of(self, family: tuple[str, ...]) -> tuple[Sign, ...]:
+        """Members of a family."""
+        return tuple(sign for sign in self.signs if sign.facts.family == family)
+
+    @property
+    def undecided(self) -> tuple[Sign, ...]:
+        """Cohorts left undecided, unless they are a small rest of the traffic."""
+        open_ = tuple(sign for sign in self.signs if sign.undecided)
+        rest = [sign for sign in open_ if sign.cohort]
+        families = {sign.facts.family for sign in rest}
+        small = all(sum(s.weight for s in rest if s.facts.family == family) < REST for family in families)
+        return tuple(sign for sign in open_ if not sign.cohort) if small else open_
+
+
+def read(facts: Facts) -> Reading:
+    """Read the signs of every cohort."""
+    level = facts.alpha / monitor.LOOKS if len(facts.windows) > 4 else facts.alpha
+    overall = facts.overall
+    first = facts.now.index(facts.mixed) if facts.mixed in facts.now else 0
+    spreads = {family: _scatters(facts.of(family), overall, first) for family in {one.family for one in facts.cohorts}}
+    moves = {one.cohort: _moves(one, overall, spreads[one.family], first) for one in facts.cohorts}
+    over = _holm(facts, lambda one: _over(one, "now"))
+    less = _holm(facts, lambda one: moves[one.cohort][1].down)
+    more = _holm(facts, lambda one: moves[one.cohort][1].up)
+    found = {
+        (one.cohort, one.evidence.get("after", 0.0) > one.evidence.get("before", 0.0))
+        for one in facts.escalations
+        if one.alarm
+    }
+    signs = []
+    for one in facts.cohorts:
+        disagreement, escalation, share, cheap = moves[one.cohort]
+        # All cases together move whenever the mix does.
+        tested = bool(one.cohort) or len(facts.cohorts) == 1
+        signs.append(
+            Sign(
+                one, disagreement, escalation, share, cheap, over[one.cohort],
+                over[one.cohort] <= facts.alpha or one.alarm is not None,
+                _over(one, "before") <= facts.alpha,
+                one.alarm is None and _within(one, disagreement, facts.alpha),
+                bool(facts.before) and _is_new(share),
+                disagreement.up <= _rise(facts),
+                tested and (less[one.cohort] <= level or (one.cohort, False) in found),
+                tested and (more[one.cohort] <= level or (one.cohort, True) in found),
+                escalation.down <= facts.alpha,
+            )
+        )  # fmt: skip
+    return Reading(facts, tuple(signs), _mixed(facts, signs, max(level, facts.alpha / 5)))
+
+
+_SERIES: Final = (("disagreed", "compared"), ("escalated", "decisions"), ("share", "all"), ("cheap", "cheap_size"))
+"""Counts and cases of what may move."""
+
+
+def _moves(one: CohortFacts, overall: CohortFacts, spreads: Sequence[Scatter], first: int) -> tuple[Moved, ...]:
+    return tuple(
+        comparing.moved(
+            *_weeks(one.before, overall.before, names), *_weeks(one.now, overall.now, names, first), spread=spread
+        )
+        for names, spread in zip(_SERIES, spreads, strict=True)
+    )
+
+
+def _scatters(members: Sequence[CohortFacts], overall: CohortFacts, first: int) -> tuple[Scatter, ...]:
+    """Estimate how weeks scatter from all cohorts of a family together: one cohort has few weeks."""
+    return tuple(
+        comparing.scatter(
+            _weeks(getattr(one, side), getattr(overall, side), names, first if side == "now" else 0)
+            for one in members
+            for side in ("before", "now")
+        )
+        for names in _SERIES
+    )
+
+
+def _weeks(period: Period, whole: Period, names: tuple[str, str], first: int = 0) -> tuple[Floats, Floats]:
+    if names == ("share", "all"):
+        # Effective sizes of parts need not add up to that of the whole.
+        # Shares are compared from the week in which other traffic arrived.
+        return np.minimum(period.decisions, whole.decisions)[first:], whole.decisions[first:]
+    return getattr(period, names[0]), getattr(period, names[1])
+
+
+def _over(one: CohortFacts, side: str) -> float:
+    period = getattr(one, side)
+    return float(bounds.p_at_least(period.total("disagreed"), period.total("compared"), one.budget))
+
+
+def _within(one: CohortFacts, moved: Moved, alpha: float) -> bool:
+    """Whether now shows the budget to hold, or the last eight weeks do and nothing of now speaks against it."""
+    if float(bounds.p_at_most(one.now.total("most"), one.now.total("most_size"), one.budget)) <= alpha:
+        return True
+    return one.shown and moved.up > alpha and not one.now.disagreement > one.budget
+
+
+def _rise(facts: Facts) -> float:
+    """Level at which a cohort's disagreement rose; stricter where the week in which it began was looked for."""
+    return facts.alpha / 5 if len(facts.windows) > 2 else facts.alpha
+
+
+def _is_new(share: Moved) -> bool:
+    return share.size_before > 0 and share.size > 0 and share.now > 0 and share.before < min(NEW, share.now / 4)
+
+
+def _holm(facts: Facts, p: object) -> dict[Cohort, float]:
+    """Adjust a p-value over the cohorts of each family; all cases are a family of one."""
+    assert callable(p)
+    found: dict[Cohort, float] = {}
+    for family in dict.fromkeys(one.family for one in facts.cohorts):
+        mine = facts.of(family)
+        adjusted = bounds.holm([p(one) for one in mine])
+        found.update(zip((one.cohort for one in mine), adjusted.tolist(), strict=True))
+    return found
+
+
+def _mixed(facts: Facts, signs: Iterable[Sign], level: float) -> tuple[Sign, ...]:
+    """Cohorts whose share moved by more than chance and more than it matters, the largest change first."""
+    if not facts.before:
+        return ()
+    p = _holm(facts, lambda one: 2 * min(_share_p(signs, one.cohort)))
+    moved = [
+        sign
+        for sign in signs
+        if sign.cohort and p[sign.cohort] <= level and abs(sign.share.now - sign.share.before) >= SHARE
+    ]
+    # Where two cohorts trade places, the one that grew is named first: its cases are the new ones.
+    return tuple(
+        sorted(moved, key=lambda s: (-round(abs(s.share.now - s.share.before), 9), s.share.before - s.share.now))
+    )
+
+
+def _share_p(signs: Iterable[Sign], cohort: Cohort) -> tuple[float, float]:
+    [sign] = [one for one in signs if one.cohort == cohort]
+    return sign.share.up, sign.share.down
+
+
+def roots(reading: Reading) -> tuple[Sign, ...]:
+    """Cohorts over budget that no other cohort over budget explains; all cases where no cohort is.
+
+    A cohort is explained by one of another family without whose cases it would be within its budget: Portuguese requests
+    go to every department, and every department looks worse.
+    """
+    over = sorted((s for s in reading.signs if s.over and s.cohort), key=_excess, reverse=True)
+    kept = [s for s in over if not any(_explained(reading, s, by) for by in over if by is not s)]
+    if kept or over:
+        return tuple(kept or over)
+    return (reading.overall,) if reading.overall.over else ()
+
+
+def _excess(sign: Sign) -> float:
+    low, _ = bounds.rate([sign.facts.now.total("disagreed")], [sign.compared])
+    return float(low[0]) / sign.facts.budget
+
+
+def _explained(reading: Reading, sign: Sign, by: Sign) -> bool:
+    left = reading.facts.without.get((sign.cohort, by.cohort))
+    if left is None:
+        return False
+    if set(by.cohort) < set(sign.cohort):
+        rest = reading.facts.without.get((by.cohort, sign.cohort))
+        return rest is not None and rest[1] > 0 and rest[0] / rest[1] > by.facts.budget
+    fine = left[1] > 0 and left[0] / left[1] <= sign.facts.budget
+    return fine and _excess(sign) < _excess(by)
+
+
+def spread(reading: Reading) -> tuple[Sign, ...]:
+    """Cohorts whose disagreement rose together, where it rose in every cohort that could have shown it; else none.
+
+    Every family needs two cohorts that rose, and none with cases enough to show so large a rise that did not. No
+    correction: the claim is about all of them.
+    """
+    found: list[Sign] = []
+    for family in reading.facts.families:
+        mine = reading.of(family)
+        rose = [sign for sign in mine if sign.rose]
+        if len(rose) < 2:
+            return ()
+        odds = float(np.exp(np.mean([np.log(comparing.odds_ratio(sign.disagreement)) for sign in rose])))
+        if any(not sign.rose and _would_show(reading, sign, odds) for sign in mine):
+            return ()
+        found += rose
+    return tuple(found)
+
+
+def _would_show(reading: Reading, sign: Sign, odds: float) -> bool:
+    moved = sign.disagreement
+    if not moved.known:
+        return False
+    chance = comparing.chance_to_see(moved.before, moved.size_before, moved.size, odds, _rise(reading.facts))
+    return chance >= comparing.POWER
+
+
+def localised(reading: Reading, sign: Sign) -> bool:
+    """Whether another cohort of the family had cases enough to show so large a rise, and did not."""
+    odds = comparing.odds_ratio(sign.disagreement, least=True)
+    others = [one for one in reading.of(sign.facts.family) if one is not sign]
+    return any(not one.rose and _would_show(reading, one, odds) for one in others)
+
+
+def gate_alone(reading: Reading) -> bool:
+    """Whether answers of the first tier did not get worse where disagreement rose: then the gate alone lets them through.
+
+    What the cascade serves wrongly rose by some share of all cases. Had the answers got worse, the first tier's agreement
+    over all cases, escalated ones included, would have fallen by at least about as much.
+    """
+    served, worse, variance = 0.0, 0.0, 0.0
+    for sign in reading.members:
+        if not (sign.cheap.known and sign.disagreement.known):
+            continue
+        weight, cheap = sign.weight, sign.cheap
+        kept0, kept1 = 1 - sign.escalation.before, 1 - sign.escalation.now
+        served += weight * (kept1 * sign.disagreement.now - kept0 * sign.disagreement.before)
+        worse += weight * (cheap.before - cheap.now)
+        variance += weight**2 * sum(
+            rate * (1 - rate) / size for rate, size in ((cheap.before, cheap.size_before), (cheap.now, cheap.size))
+        )
+    return served > 0 and variance > 0 and worse + 1.645 * float(np.sqrt(variance)) < served
+
+
+def sharpest(signs: Sequence[Sign]) -> tuple[Sign, ...]:
+    """Keep the cohorts of the family in which one moved its escalation most; the same move shows in other families."""
+    if not signs:
+        return ()
+    first = max(signs, key=lambda s: abs(s.escalation.now - s.escalation.before) if s.escalation.known else 0.0)
+    return tuple(sign for sign in signs if sign.facts.family == first.facts.family)
