@@ -58,7 +58,7 @@ def test_a_bottomless_definition_is_refused():
         ("goldens: goldens/support\n", "", ["1: a suite needs 'goldens' or 'traffic': the cases it judges."]),
         ("goldens: goldens/support", "goldens: g\ntraffic: t", ["2: a suite has either 'goldens' or 'traffic', not both."]),
         ("goldens: goldens/support", "traffic: {pth: x}", ["1: unknown key 'pth' in traffic. Did you mean 'path'?"]),
-        ("goldens: goldens/support", "traffic: {}", ["1: traffic is either {path: …} or {sql: …, query: …}."]),
+        ("goldens: goldens/support", "traffic: {}", ["1: traffic is either {path: …}, {sql: …, query: …}, or a log such as {otel: …}."]),
         ("goldens: goldens/support", "traffic: {sql: x}", ["1: 'sql' and 'query' belong together: a database and what to ask it."]),
         ("git:origin/main", "curent", ["2: unknown baseline 'curent'. Did you mean 'current'?"]),
         ("git:origin/main", "'git:'", ["2: 'git:' names no commit. Write 'git:origin/main'."]),
