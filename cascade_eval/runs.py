@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cascade_eval import baseline as baseline_
-from cascade_eval import evidence, goldens, metrics, replay, suite, traffic
-from cascade_eval.errors import BaselineError, Problem, SuiteError
+from cascade_eval import evidence, goldens, importers, metrics, replay, suite, traffic, weeks
+from cascade_eval.errors import BaselineError, DataError, Problem, SuiteError, UsageError
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import checking, evaluation
 
@@ -93,6 +93,25 @@ def evaluate(
         Where batches are counted.
     """
     opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
+    return judge(opened, inconclusive=inconclusive, executor=executor)
+
+
+def judge(
+    opened: Opened,
+    *,
+    inconclusive: Literal["fail", "warn"] | None = None,
+    executor: Executor | None = None,
+) -> Evaluation:
+    """Judge a suite whose data and baseline are open; budgets that are watched by the weeks of its history, too.
+
+    Parameters
+    ----------
+    opened
+        From `open` or `check`.
+    inconclusive, executor
+        As for `evaluate`.
+    """
+    asked = weeks.asked(opened.suite)
     return evaluation.evaluate(
         opened.suite,
         opened.traffic,
@@ -100,6 +119,7 @@ def evaluate(
         baselines=opened.baselines,
         inconclusive=inconclusive,
         executor=executor,
+        watching=weeks.watch(opened.suite, opened.traffic, executor=executor) if asked else None,
     )
 
 
@@ -155,12 +175,13 @@ def _pooled(found: Suite, shared: replay.Columns) -> dict[str, frozenset[str]]:
 
 
 def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[Traffic, Data]:
-    columns = found.source.columns
-    unread = "importer" if found.source.importer else "sql" if found.source.query else None
-    if traffic_path is None and unread is not None:
-        line = None if found.lines is None else found.lines.of("traffic", unread)
-        message = f"this version does not read traffic by '{unread}'; give it Parquet, JSONL or CSV files"
-        raise SuiteError([Problem(message, found.name, line)])
+    # Columns of a log are paths in it, which other traffic does not have.
+    columns = {} if found.source.importer else found.source.columns
+    if traffic_path is None and found.source.importer is not None:
+        return _imported(found, found.source.importer, tolerate), suite.Data(found.source.path)
+    if traffic_path is None and found.source.query is not None:
+        queried = _queried(found, found.source.query, tolerate)
+        return queried, suite.Data(queried.name)
     if traffic_path is None and found.source.kind == "goldens":
         golden = goldens.open(found.source.path, columns=columns, tolerate=tolerate, base=found.base)
         data = suite.Data(found.source.path, "golden", golden.description, golden.cohorts)
@@ -169,6 +190,28 @@ def _open_data(found: Suite, traffic_path: str | None, tolerate: int) -> tuple[T
     base = found.base if traffic_path is None else None
     described = goldens.promised(found.source.path, base=found.base) if found.source.kind == "goldens" else {}
     return traffic.open(path, columns=columns, tolerate=tolerate, base=base), suite.Data(path, cohorts=described)
+
+
+def _imported(found: Suite, kind: str, tolerate: int) -> Traffic:
+    source = found.source
+    said: dict[str, Any] = {"case": source.case, "models": source.models, "columns": source.columns}
+    try:
+        return importers.open(kind, source.path, tolerate=tolerate, base=found.base, **said)
+    except DataError:
+        raise
+    except UsageError as error:
+        # Of what was said about the log, which stands in the suite.
+        line = None if found.lines is None else found.lines.of("traffic")
+        raise SuiteError([Problem(str(problem), found.name, line) for problem in error.problems]) from None
+
+
+def _queried(found: Suite, sql: str, tolerate: int) -> Traffic:
+    source = found.source
+    try:
+        return traffic.query(source.path, sql, columns=source.columns, tolerate=tolerate, base=found.base)
+    except traffic.QueryError as error:
+        line = None if found.lines is None else found.lines.of("traffic", error.part)
+        raise DataError([Problem(str(problem), found.name, line) for problem in error.problems]) from None
 
 
 def _baselines(found: Suite, cases: Traffic) -> dict[str, Baseline]:

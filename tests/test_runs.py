@@ -76,13 +76,11 @@ def test_bad_rows_are_set_aside_only_when_that_is_tolerated(tmp_path):
         runs.evaluate(found, tolerate=0)
 
 
-@pytest.mark.parametrize("key", ["importer: langfuse", "sql: sqlite:///log.db\n  query: select 1"])
-def test_data_this_version_does_not_read_is_said(tmp_path, key):
-    """Traffic by a query or an importer is refused with its line, and other traffic can be judged instead."""
-    written = text().replace("traffic: cases.parquet", f"traffic:\n  {key}" + ("\n  path: log" if "imp" in key else ""))
-    path = write(tmp_path, None, written)
-    found = suite.load(path)
-    with pytest.raises(SuiteError, match="does not read traffic by"):
+def test_an_importer_that_does_not_exist_is_said(tmp_path):
+    """A misspelt importer is refused with its line and the nearest name; other traffic can be judged instead."""
+    written = text().replace("traffic: cases.parquet", "traffic: {path: log, importer: langfuze}")
+    found = suite.load(write(tmp_path, None, written))
+    with pytest.raises(SuiteError, match=r"\.yaml:\d+: no importer 'langfuze'\. Did you mean 'langfuse'\?"):
         runs.open(found)
     assert runs.open(found, traffic_path=str(tmp_path / "cases.parquet")).traffic.cases == CASES
 

@@ -10,7 +10,8 @@ from cascade_eval.traffic.batch import (
     Batch,
     Field,
 )
-from cascade_eval.traffic.reading import from_batch, from_frame, from_records, open  # noqa: A004  traffic.open
+from cascade_eval.traffic.database import QueryError
+from cascade_eval.traffic.reading import from_batch, from_frame, from_records, open, query  # noqa: A004  traffic.open
 from cascade_eval.traffic.recorded import Traffic
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "TIMEOUT",
     "Batch",
     "Field",
+    "QueryError",
     "Traffic",
     "from_batch",
     "from_frame",
     "from_records",
     "open",
+    "query",
 ]

@@ -56,10 +56,10 @@ def read(file: File, cache: Path | None) -> Converted:
         return _in_memory(file)
     place = cache / "converted" / _key(file)
     with contextlib.suppress(OSError, ValueError, KeyError, pa.ArrowInvalid):
-        return _stored(file, place)
+        return stored(file.name, place)
     with contextlib.suppress(OSError, ValueError, KeyError, pa.ArrowInvalid):
         _store(file, place)
-        return _stored(file, place)
+        return stored(file.name, place)
     return _in_memory(file)
 
 
@@ -83,7 +83,7 @@ def _in_memory(file: File) -> Converted:
 def _tables(file: File, notes: jsonl.Notes) -> Iterator[pa.Table]:
     try:
         with file.open() as raw:
-            stream = _decompressed(raw, file.compression)
+            stream = decompressed(raw, file.compression)
             if file.format == "jsonl":
                 yield from jsonl.tables(stream, file.name, notes)
             else:
@@ -92,7 +92,8 @@ def _tables(file: File, notes: jsonl.Notes) -> Iterator[pa.Table]:
         notes.broken.append(Problem(f"the file cannot be read to its end: {error}", file.name))
 
 
-def _decompressed(raw: Any, compression: str | None) -> Any:
+def decompressed(raw: Any, compression: str | None) -> Any:
+    """Return a stream of the bytes a file holds once unpacked; `compression` is ``gzip``, ``zstd`` or None."""
     if compression is None:
         return raw
     return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression), 1 << 20)
@@ -117,7 +118,8 @@ def _store(file: File, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix="building-", dir=place.parent))
     try:
-        _write(file, building)
+        notes = jsonl.Notes()
+        write(_tables(file, notes), notes, building)
         # An entry that is there although it could not be used is broken.
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -126,14 +128,24 @@ def _store(file: File, place: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(file: File, folder: Path) -> None:
+def write(tables: Iterable[pa.Table], notes: jsonl.Notes, folder: Path) -> None:
+    """Write tables into a folder, one Parquet file for each schema they grow to, and what was noted on the way.
+
+    Parameters
+    ----------
+    tables
+        May be a generator; one table is held at a time.
+    notes
+        Complete once the tables have been read.
+    folder
+        Exists and is empty.
+    """
     import pyarrow.parquet as pq
 
-    notes = jsonl.Notes()
     rows: list[int] = []
     writer = None
     try:
-        for table in _widening(_tables(file, notes)):
+        for table in _widening(tables):
             if writer is None or writer.schema != table.schema:
                 if writer is not None:
                     writer.close()
@@ -160,13 +172,20 @@ def _facts(notes: jsonl.Notes, rows: list[int]) -> dict[str, Any]:
     }
 
 
-def _stored(file: File, place: Path) -> Converted:
+def stored(name: str, place: Path) -> Converted:
+    """Read what `write` left in a folder, under the name that messages use.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, pa.ArrowInvalid
+        It is not complete.
+    """
     facts = json.loads((place / _FACTS).read_text(encoding="utf-8"))
     problems, broken = (
-        [Problem(message, file.name, line) for message, line in facts[kind]] for kind in ("problems", "broken")
+        [Problem(message, name, line) for message, line in facts[kind]] for kind in ("problems", "broken")
     )
     segments = [place / _segment(number) for number in range(len(facts["rows"]))]
-    found = tuple(parts.ParquetPart(file.name, functools.partial(str, path)) for path in segments)
+    found = tuple(parts.ParquetPart(name, functools.partial(str, path)) for path in segments)
     if [part.rows for part in found] != facts["rows"]:
         raise ValueError("rows are missing")
     return Converted(found, jsonl.Notes(problems, broken, dict.fromkeys(facts["models"])))

@@ -76,11 +76,15 @@ def find(path: str, base: Path | None) -> list[File]:
     DataError
         Nothing there, no data file in it, or a format this package does not read.
     """
-    found = _remote(path) if "://" in path else _local(path, base)
-    data = [file for file in found if file.format]
+    data = [file for file in every(path, base) if file.format]
     if not data:
         raise DataError([Problem(f"no data file. {_READABLE}", path)])
     return sorted(data, key=lambda file: file.relative)
+
+
+def every(path: str, base: Path | None) -> list[File]:
+    """List all files of a file, a folder or an fsspec URL, whatever their format; DataError where nothing is there."""
+    return _remote(path) if "://" in path else _local(path, base)
 
 
 _READABLE = "Readable: .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .csv, or a folder of them."

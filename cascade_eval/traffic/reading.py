@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from cascade_eval.errors import DataError, Problem
-from cascade_eval.traffic import convert, files, jsonl, names, parts
+from cascade_eval.traffic import convert, database, files, jsonl, names, parts
 from cascade_eval.traffic.batch import Batch, Field
 from cascade_eval.traffic.recorded import Traffic
 
@@ -64,6 +64,51 @@ def open(  # noqa: A001  called as traffic.open, like gzip.open; nothing in this
     )
     models = dict.fromkeys(model for item in converted for model in item.notes.models)
     return _traffic(name, source, columns, tolerate, functools.partial(files.sha256, found), models)
+
+
+def query(
+    url: str, sql: str, *, columns: Mapping[str, str] = _NONE, tolerate: int = 0, base: Path | None = None
+) -> Traffic:
+    """Read traffic from a database, in the shapes that files have: long, wide, or outcomes nested in a JSON column.
+
+    The query runs once, here, and its rows are kept in a temporary folder that goes with the traffic, so that every
+    pass reads columns and memory does not grow with rows. It runs in a read-only transaction on PostgreSQL, SQLite and
+    DuckDB, and nothing is committed anywhere.
+
+    Parameters
+    ----------
+    url
+        An SQLAlchemy URL: ``postgresql+psycopg://user@host/database``, ``sqlite:///log.db``, ``duckdb:///log.duckdb``.
+        Leave the password to the environment (`PGPASSWORD`, ``~/.pgpass``); it is never shown.
+    sql
+        One statement that returns rows. It is sent as it is: ``:`` and ``%`` mean what they mean to the database.
+    columns
+        Foreign column by our name: ``{"case_id": "request_id"}``.
+    tolerate
+        How many bad rows may be set aside, counted in `Traffic.bad_rows`.
+    base
+        Where relative paths of SQLite and DuckDB files start; the working directory where None.
+
+    Returns
+    -------
+    Traffic
+        Named by the URL without its password and the query's hash. Its sha256 is of the rows, in whatever order.
+
+    Raises
+    ------
+    QueryError
+        No SQLAlchemy or driver, no such database, a statement the database refuses, no rows.
+    DataError
+        Rows that are no traffic: all problems together, each with its row of the query.
+
+    Examples
+    --------
+    >>> recorded = query("sqlite://", "SELECT 'a' AS case_id, 'mini' AS model, 'refund' AS answer")
+    >>> recorded.models, recorded.cases, recorded.name
+    (('mini',), 1, 'sqlite://, query c0648373')
+    """
+    found = database.fetch(url, sql, base)
+    return _traffic(found.name, found.source, columns, tolerate, functools.partial(str, found.sha256), found.models)
 
 
 def from_frame(
