@@ -20,7 +20,7 @@ import pytest
 from cascade_eval import pytest_items, pytest_run, pytest_tests
 from cascade_eval.pytest_items import FINDING
 from cascade_eval.pytest_run import CORE, RUN, Record, Run
-from cascade_eval.pytest_tests import USED
+from cascade_eval.pytest_tests import PLAYED, USED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SHARED = pytest.StashKey[Path]()
 WRITTEN = pytest.StashKey[list[str]]()
 FAILED = pytest.StashKey[list[str]]()
+RECORDING = pytest.StashKey[bool]()
 
 BLOCKS = 3
 """Inconclusive verdicts that are explained in full; of the others the first line is shown."""
@@ -66,6 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # No ini: an order to accept every change, standing in a file, would be no check at all.
     text = "Accept goldens that changed. Refused where CI is set, unless --cascade-update=force."
     group.addoption("--cascade-update", nargs="?", const="yes", choices=("yes", "force"), default=None, help=text)
+    text = "Let playback make its real calls and write its cassettes anew. Refused where CI is set, unless =force."
+    group.addoption("--cascade-record", nargs="?", const="yes", choices=("yes", "force"), default=None, help=text)
     parser.addini("cascade_suites", "Globs of suites, beside *.cascade.yaml, from the root folder.", type="args")
 
 
@@ -78,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     core = config.stash.get(CORE, None) or pytest_run.Evaluating()
     config.stash[RUN] = Run(config, core, _options(config), _shared(config))
+    config.stash[RECORDING] = _accepted(config, "record")
     config.pluginmanager.register(config.stash[RUN], "cascade_eval_run")
 
 
@@ -91,7 +95,7 @@ def _options(config: pytest.Config) -> pytest_run.Request:
         tolerate=_tolerate(config),
         inconclusive=_inconclusive(config),
         baseline=_located(config, "baseline", baseline) if baseline and baseline.endswith(".json") else baseline,
-        update=_update(config),
+        update=_accepted(config, "update"),
         redact=bool(config.getoption("cascade_redact") or config.getini("cascade_redact")),
     )
 
@@ -134,12 +138,18 @@ def _inconclusive(config: pytest.Config) -> str | None:
     return value
 
 
-def _update(config: pytest.Config) -> bool:
-    given = config.getoption("cascade_update")
+_REFUSED = {
+    "update": "a run there would accept any change unseen. Accept the change",
+    "record": "a run there would pay for calls and judge itself by what it just recorded. Record",
+}
+
+
+def _accepted(config: pytest.Config, order: str) -> bool:
+    given = config.getoption(f"cascade_{order}")
     if given == "yes" and os.environ.get("CI"):
         raise pytest.UsageError(
-            "--cascade-update is refused where CI is set: a run there would accept any change unseen. Accept the change "
-            "on your machine and commit it, or write --cascade-update=force."
+            f"--cascade-{order} is refused where CI is set: {_REFUSED[order]} "
+            f"on your machine and commit it, or write --cascade-{order}=force."
         )
     return given is not None
 
@@ -261,16 +271,29 @@ def baseline(request: pytest.FixtureRequest, _cascade_name: tuple[Path, str]) ->
     return pytest_tests.compared_with(pytest_tests.use(request.node, *_cascade_name))
 
 
+@pytest.fixture
+def playback(request: pytest.FixtureRequest) -> Any:
+    """Play recordings to the code under test: `with playback("goldens/support") as played:`.
+
+    Takes what `cascade_eval.playback.play` takes; paths are looked for from the root folder and beside the test, and a
+    marked suite says which data, tiers, prices and agreement are meant. With --cascade-record, cassettes are recorded.
+    """
+    return pytest_tests.player(request.node, recording=request.config.stash[RECORDING])
+
+
 # Running.
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Keep the verdicts a test asks about."""
-    if USED not in item.stash:
-        return (yield)
-    with pytest_tests.judging(item):
-        return (yield)
+    if USED in item.stash:
+        with pytest_tests.judging(item):
+            return (yield)
+    if PLAYED in item.stash:
+        with pytest_tests.asserting():
+            return (yield)
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

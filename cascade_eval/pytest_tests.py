@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ from cascade_eval.pytest_items import FINDING, Finding, properties, safe
 from cascade_eval.pytest_run import RUN, Record, Run, Used, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ALWAYS_FLAGSHIP = "always-flagship"
 
 USED = pytest.StashKey[Used]()
 """What a test asks for."""
+
+PLAYED = pytest.StashKey[bool]()
+"""Set where a test plays recordings."""
 
 
 def parametrize(metafunc: pytest.Metafunc, mark: pytest.Mark | None) -> None:
@@ -153,6 +157,58 @@ def judging(item: pytest.Item) -> Iterator[None]:
         finding = _found(used, asked if decisive is None else [*asked, decisive], decisive)
         item.stash[FINDING] = finding
         item.user_properties += [one for record in finding.asserted for one in properties(record)]
+
+
+def player(item: pytest.Item, *, recording: bool) -> Callable[..., Any]:
+    """Return what plays recordings to a test, or records them."""
+    item.stash[PLAYED] = True
+    mark = item.get_closest_marker("cascade")
+    options = item.config.stash[RUN].options
+    root = item.config.rootpath
+
+    def playing(source: Any = None, **given: Any) -> Any:
+        from cascade_eval import playback
+
+        if mark is not None and not {"suite", "tiers", "cascade"} & set(given):
+            given["suite"], given["cascade"] = _read_mark(mark, item.nodeid, item.path, root)
+        given.setdefault("inconclusive", options.inconclusive)
+        if source is None and given.get("suite") is not None and options.traffic_path is not None:
+            source = options.traffic_path
+        found = _beside(source, root, item.path.parent)
+        if recording and playback.recordable(found):
+            return playback.record(found, **playback.recordable_options(given))
+        return playback.play(found, **given)
+
+    return playing
+
+
+def _beside(source: Any, root: Path, folder: Path) -> Any:
+    """Return a path as found from the root folder or beside the test; a new one lies beside the test."""
+    if not isinstance(source, str | os.PathLike) or "://" in os.fspath(source):
+        return source
+    places = [folder / source, root / source]
+    existing = (path for path in reversed(places) if path.exists())
+    found = next(existing, next((path for path in places if path.parent.is_dir()), places[0]))
+    return os.path.relpath(found)
+
+
+@contextlib.contextmanager
+def asserting() -> Iterator[None]:
+    """Let a verdict that is excused skip a test that plays recordings, and none be compared without being asserted."""
+    from cascade_eval import verdicts
+
+    made: list[Any] = []
+    asked: list[Any] = []
+    try:
+        with verdicts.keeping(made, asked):
+            yield
+    except verdicts.Inconclusive as error:
+        if error.verdict.warned:
+            pytest.skip(error.verdict.headline)
+        raise
+    loose = next((one for one in made if not any(one is other for other in asked)), None)
+    if loose is not None:
+        pytest.fail(f"compared, but never asserted: {loose.headline}. Write `assert` before it.", pytrace=False)
 
 
 def _found(used: Used, asked: list[Any], decisive: Any) -> Finding:

@@ -1,0 +1,374 @@
+"""Playing recordings to the user's own code, or making them, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cascade_eval import costs, errors, goldens, metrics, replay, traffic
+from cascade_eval.playback import answering, cassettes, interception, matching, observed, overhearing
+from cascade_eval.playback.nouns import Asked, Call
+from cascade_eval.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cascade_eval.cascade import Cascade
+    from cascade_eval.playback.nouns import Request, Response, Row
+    from cascade_eval.replay import Replay
+
+CASE: ContextVar[str | None] = ContextVar("cascade_eval.playback.CASE", default=None)
+"""The case the code works on, where `Playback.case` said so."""
+
+HEADER = "x-case-id"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What turns calls into a replay.
+
+    Parameters
+    ----------
+    cascade
+        Tiers in order; None where nobody said what they are.
+    rules
+        When answers agree, and prices.
+    context
+        Floors and confidence.
+    inconclusive
+        Policy for verdicts made by comparison.
+    """
+
+    cascade: Cascade | None
+    rules: replay.Rules
+    context: metrics.Context
+    inconclusive: Literal["fail", "warn"] = "fail"
+
+
+@dataclass(eq=False)
+class Playback:
+    """A playback, or a recording, while it goes on and afterwards.
+
+    Parameters
+    ----------
+    source
+        Who answers.
+    judged
+        What turns calls into a replay.
+    header
+        Of a request, naming its case.
+    variable
+        A context variable of the user's own that names the case.
+    allow
+        Hosts that may be reached.
+    """
+
+    source: answering.FromTraffic | answering.FromCassette
+    judged: Judged
+    header: str = HEADER
+    variable: ContextVar[Any] | None = None
+    allow: tuple[str, ...] = ()
+    problems: dict[str, None] = field(default_factory=dict)
+    _asked: list[Asked] = field(default_factory=list)
+    _run: dict[str, None] = field(default_factory=dict)
+    _facts: dict[str, Row] = field(default_factory=dict)
+    _served: dict[str, str] = field(default_factory=dict)
+    _begun: list[float] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def case(self, case_id: object, **columns: object) -> Iterator[None]:
+        """Say which case the code works on, in this block and the tasks started in it.
+
+        Parameters
+        ----------
+        case_id
+            As recorded.
+        **columns
+            Of the case, such as its language, where a cassette is played: it has none of its own.
+
+        Raises
+        ------
+        Unmatched
+            Nothing was recorded for such a case.
+        """
+        name = str(case_id)
+        try:
+            self.source.check_case(name)
+        except answering.NoRecording as error:
+            self.problems[str(error)] = None
+            raise matching.Unmatched(str(error)) from None
+        with self._lock:
+            self._run[name] = None
+            self._facts[name] = {**self._facts.get(name, {}), **columns}
+        token = CASE.set(name)
+        try:
+            yield
+        finally:
+            CASE.reset(token)
+
+    def served(self, case_id: object, answer: str | None = None, *, model: str | None = None) -> None:
+        """Say whose answer the code gave in the end, where it is not that of the last tier it asked.
+
+        Parameters
+        ----------
+        case_id
+            The case.
+        answer
+            What was given; the last tier that answered exactly that is meant.
+        model
+            The model whose answer was given, by its recorded name or that of its tier.
+
+        Raises
+        ------
+        UsageError
+            None of the calls made for the case is meant.
+        """
+        cascade = self._cascade()
+        case = str(case_id)
+        own = {one.model for one in self._asked if one.case == case and one.charged}
+        tiers = [tier for tier in cascade.tiers if tier.model in own]
+        said = {one.model: one.said for one in self._asked if one.case == case}
+        meant = [
+            tier
+            for tier in tiers
+            if (model in {tier.model, tier.name} if model is not None else said.get(tier.model) == answer)
+        ]
+        if not meant:
+            what = f"'{model}'" if model is not None else repr(answer)
+            asked = ", ".join(f"{tier.model}: {said.get(tier.model)!r}" for tier in tiers) or "nobody"
+            raise errors.UsageError(f"case '{case}' was not answered by {what}. Asked were {asked}.")
+        self._served[case] = meant[-1].model
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call that was made, in order; a client's own retries of a failed one are part of it."""
+        tiers = {} if self.judged.cascade is None else {tier.model: tier.name for tier in self.judged.cascade.tiers}
+        return tuple(
+            Call(
+                one.case,
+                one.model,
+                tiers.get(one.model or ""),
+                one.status,
+                took.input_tokens,
+                took.output_tokens,
+                took.nano / 1e9 if took.known else None,
+                observed.seconds(took),
+            )
+            for one, took in self._priced()
+        )
+
+    def _priced(self) -> list[tuple[Asked, answering.Priced]]:
+        asked = list(self._asked)
+        return list(zip(asked, self.source.priced(asked, self.judged.rules.prices), strict=True))
+
+    @property
+    def missing(self) -> list[str]:
+        """Recorded cases that were not run; `replay` says nothing of them."""
+        return self.source.unplayed(self._run)
+
+    @property
+    def replay(self) -> Replay:
+        """What the code did, as a replay of the cases that were run.
+
+        Raises
+        ------
+        UsageError
+            Nothing was run, a request was not answered, a call was made for no known case, or nobody said what the
+            tiers are.
+        """
+        cascade = self._cascade()
+        if self.problems:
+            raise matching.Unmatched(self.problems)
+        if not self._run:
+            raise errors.UsageError(
+                "no case was run: nothing was measured. Run each within `with played.case(case_id):`."
+            )
+        lost = [one.model for one in self._asked if one.case is None]
+        if lost:
+            raise errors.UsageError(
+                f"{len(lost):,} calls were made for no known case, the first to {lost[0]!r}. Call them within "
+                f"played.case(…), or send the header '{self.header}'."
+            )
+        ids, batch = self.source.cases(self._run, self._asked, self._facts)
+        tiers = {tier.model: position for position, tier in enumerate(cascade.tiers)}
+        served = {case: tiers[model] for case, model in self._served.items()}
+        found = observed.build(
+            cascade, batch, ids, self.judged.rules, self._priced(), served, context=self.judged.context
+        )
+        return replace(found, inconclusive=self.judged.inconclusive)
+
+    def _cascade(self) -> Cascade:
+        if self.judged.cascade is None:
+            raise errors.UsageError(
+                "what are the tiers of this code? Say tiers=['mini', 'flagship'], the flagship last, or suite='….cascade.yaml'."
+            )
+        return self.judged.cascade
+
+    def answer(self, request: Request) -> Response | None:
+        """Answer a request of a client; None lets it through."""
+        if request.host in self.allow:
+            return None
+        case = self._case_of(request)
+        try:
+            response, asked, fresh = self.source.answer(request, case)
+        except answering.NoRecording as error:
+            raise self.stop(str(error)) from None
+        if fresh:
+            self._note(asked)
+        return response
+
+    def _note(self, asked: Asked) -> None:
+        with self._lock:
+            self._asked.append(asked)
+            if asked.case is not None:
+                self._run.setdefault(asked.case)
+
+    def _case_of(self, request: Request) -> str | None:
+        """Return the case of a request: its header goes before the block it is made in, and that before a variable."""
+        named = request.headers.get(self.header.lower()) or CASE.get()
+        if named is None and self.variable is not None:
+            value = self.variable.get(None)
+            return None if value is None else str(value)
+        return named
+
+    def stop(self, text: str) -> matching.Stop:
+        """Note a request that nothing answers, and make what is raised in its client."""
+        with self._lock:
+            self.problems[text] = None
+        return matching.Stop(text)
+
+    def keep(self, request: Request, response: Response, seconds: float) -> None:
+        """Note what a real call came to."""
+        assert isinstance(self.source, answering.FromCassette)
+        case = self._case_of(request)
+        exchange = cassettes.scrubbed(cassettes.Exchange(request, response, case, seconds))
+        with self._lock:
+            self.source.exchanges.append(exchange)
+            self._begun.append(time.perf_counter() - seconds)
+            number = len(self.source.exchanges) - 1
+        self._note(self.source.play(number, exchange.request, case)[1])
+
+    def kept(self) -> list[cassettes.Exchange]:
+        """Return what was recorded, in the order in which it was asked: answers come in another each time."""
+        assert isinstance(self.source, answering.FromCassette)
+        pairs = zip(self._begun, self.source.exchanges, strict=True)
+        return [exchange for _, exchange in sorted(pairs, key=lambda pair: pair[0])]
+
+
+@contextlib.contextmanager
+def _leaving(played: Playback) -> Iterator[None]:
+    """Raise what was not answered when a playback is left, whatever the code made of it."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except matching.Stop as error:
+        raise matching.Unmatched(played.problems) from error
+    except matching.Unmatched:
+        raise
+    except Exception as error:
+        if played.problems:
+            raise matching.Unmatched(played.problems) from error
+        raise
+    if played.problems:
+        raise matching.Unmatched(played.problems)
+
+
+@contextlib.contextmanager
+def playing(played: Playback) -> Iterator[Playback]:
+    """Answer every request from the recording; nothing reaches a socket."""
+    __tracebackhide__ = True
+    with (
+        _leaving(played),
+        interception.no_sockets(played.stop, played.allow),
+        interception.answered(played.answer),
+    ):
+        yield played
+
+
+@contextlib.contextmanager
+def taping(played: Playback, path: Path) -> Iterator[Playback]:
+    """Let requests through, and write the cassette when all went well."""
+    with overhearing.overheard(played.keep):
+        try:
+            yield played
+        except BaseException:
+            if played.kept():
+                cassettes.write(path.with_suffix(".partial.jsonl"), played.kept())
+            raise
+    if not played.kept():
+        raise errors.DataError([errors.Problem("nothing was asked, so there is nothing to record", str(path))])
+    cassettes.write(path, played.kept())
+
+
+def open_source(
+    source: Traffic | str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    settings: answering.Settings,
+    *,
+    columns: Mapping[str, str] | None = None,
+    base: Path | None = None,
+) -> answering.FromTraffic | answering.FromCassette:
+    """Open what answers: traffic, a golden, records, or a cassette.
+
+    Raises
+    ------
+    DataError
+        It cannot be read.
+    """
+    if isinstance(source, Traffic):
+        return answering.FromTraffic(source, settings)
+    if not isinstance(source, str | os.PathLike):
+        return answering.FromTraffic(traffic.from_records(source), settings)
+    name = os.fspath(source)
+    path = Path(name) if base is None else base / name
+    if "://" not in name and (cassettes.is_cassette(path) or (path.suffix == ".jsonl" and not path.exists())):
+        return answering.FromCassette(cassettes.read(path, name), name, settings)
+    if (path / "golden.yaml").is_file():
+        return answering.FromTraffic(goldens.open(name, columns=columns or {}, base=base).traffic, settings)
+    return answering.FromTraffic(traffic.open(name, columns=columns or {}, base=base), settings)
+
+
+def judged_alone(
+    cascade: Cascade | None, agreement_rule: Any, prices: Mapping[str, Any] | None, context: metrics.Context
+) -> Judged:
+    """Return what judges a playback without a suite."""
+    from cascade_eval import agreement
+
+    try:
+        rule = agreement.parse(agreement_rule)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    return Judged(cascade, replay.Rules(rule, prices_of(prices)), context)
+
+
+def prices_of(written: Mapping[str, Any] | None) -> costs.Prices:
+    """Read prices as a suite writes them.
+
+    Raises
+    ------
+    UsageError
+        With every problem.
+    """
+    try:
+        return costs.parse(written)
+    except ValueError as error:
+        raise errors.UsageError(str(error).splitlines()) from error
+
+
+def replaced(judged: Judged, inconclusive: str | None) -> Judged:
+    """Return the same under another policy for what is inconclusive, where one is given."""
+    return (
+        judged if inconclusive is None else replace(judged, inconclusive="warn" if inconclusive == "warn" else "fail")
+    )
+
+
+def timeouts(cascade: Cascade | None) -> dict[str, float]:
+    """Return the seconds after which each tier's call no longer counts, by model."""
+    tiers: Sequence[Any] = () if cascade is None else cascade.tiers
+    return {tier.model: tier.timeout for tier in tiers if tier.timeout is not None}
