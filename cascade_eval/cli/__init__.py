@@ -14,7 +14,10 @@ import click
 
 from cascade_eval.cli.audit import audit
 from cascade_eval.cli.calibrate import calibrate
+from cascade_eval.cli.diagnose import diagnose
+from cascade_eval.cli.importing import import_
 from cascade_eval.cli.monitor import monitor
+from cascade_eval.cli.record import record
 from cascade_eval.cli.threshold import threshold
 
 if TYPE_CHECKING:
@@ -172,8 +175,11 @@ def demo(keep: bool) -> None:  # noqa: FBT001  click's signature
 
 commands.add_command(audit)
 commands.add_command(monitor)
+commands.add_command(diagnose)
 commands.add_command(threshold)
 commands.add_command(calibrate)
+commands.add_command(record)
+commands.add_command(import_)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

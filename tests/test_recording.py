@@ -1,0 +1,760 @@
+"""A recording: what it asks, what it writes, what it refuses, and how it goes on where it was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import datetime as dt
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scripted_server as scripted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade_eval import cli, costs, errors, prices, recording, traffic
+from cascade_eval.recording import calls, journal, pricing, questions
+from cascade_eval.recording.recipe import WrittenModel
+from cascade_eval.traffic import Batch, Field
+
+FREE = "price: free"
+PRICED = "price: {input: $1, output: $2}"
+
+
+def write_cases(folder, count=5, **columns):
+    """Write a file of prompts; return its path."""
+    rows = [{"case_id": f"c{i}", "input": f"q{i}", **columns} for i in range(count)]
+    path = folder / "cases.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def recipe(folder, text, url="http://127.0.0.1:9/v1", **values):
+    """Read a recipe whose `{url}` is the server's."""
+    filled = text.replace("{url}", url)
+    return recording.parse(filled, file="tiers.record.yaml", base=folder, **values)
+
+
+def lines(folder):
+    """Return the lines of a journal."""
+    path = Path(folder) / "answers.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Fake:
+    """A client that answers from a function of the call and how often the call was sent before."""
+
+    def __init__(self, answer):
+        self.answer, self.sent = answer, []
+
+    def __call__(self, _model, _key):
+        return self
+
+    async def ask(self, call):
+        before = sum(key == call.key for key, _, _ in self.sent)
+        self.sent.append((call.key, call.model.name, call.body["messages"][-1]["content"]))
+        await asyncio.sleep(0)
+        return self.answer(call, before)
+
+    async def close(self):
+        pass
+
+
+def good(answer="yes", tokens=(100, 0, 10), **values):
+    return recording.Reply("ok", answer, recording.Usage(*tokens), "usage", **values)
+
+
+# --- recipes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models:\n  mini: {modell: x}\n", "tiers.record.yaml:2: unknown key 'modell' in a model. Did you mean 'model'?"),
+        ("models:\n  mini: {client: opneai, model: x}\n", "'client' cannot be 'opneai'. Did you mean 'openai'?"),
+        ("modls: {}\n", "tiers.record.yaml:1: unknown key 'modls' in a recipe. Did you mean 'models'?"),
+        ("cases: a.jsonl\n", "a recipe needs 'models'"),
+        ("- a\n", "a recipe is a mapping with 'models:'."),
+        ("models:\n  m: {model: x, timeout: 20}\n", "20 is not a time. Write '20s' or '20ms'."),
+        ("models:\n  m: {model: x, samples: 5}\n", "samples of one question differ only at a temperature above 0."),
+        ("models:\n  m: {model: x, samples: -1, temperature: 1}\n", "'samples' is from 0 to 1,000, not -1."),
+        ("models:\n  m: {model: x, prompt: a, prompt_file: b}\n", "either 'prompt' or 'prompt_file', not both"),
+        ("models:\n  m:\n    model: x\n    prompt_file: b.txt\n", "tiers.record.yaml:4: prompt_file: there is no such file."),
+        ("models:\n  m:\n    model: x\n    price: {input: 1}\n", "tiers.record.yaml:4: prices of 'm': 'output' is missing"),
+        ("models:\n  m: {model: x, extra: {n: 3}}\n", "'n' cannot stand in 'extra'"),
+        ("models:\n  m: {model: x, base_url: localhost}\n", "'localhost' is not an address."),
+        ("models:\n  m: {model: x, base_url: 'http://a:b@c/v1'}\n", "the address holds a key or a password."),
+        ("models:\n  m: {model: x, api_key: sk-abcdefgh12345678}\n", "tiers.record.yaml:2: a key stands here."),
+        ("models:\n  m: {client: anthropic, model: x, logprobs: true}\n", "offers no log-probabilities"),
+        ("models:\n  m: {model: x, logprobs: 30}\n", "'logprobs' is true, or from 0 to 20 alternatives, not 30."),
+        (
+            "models:\n  a: {model: x, judges: {of: b}}\n  b: {model: x, judges: {of: a}}\n",
+            "tiers.record.yaml:2: 'a' would judge itself.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_recipe_says_what_is_wrong_with_it(tmp_path, text, says):
+    """Every problem has its line, what is allowed, and the nearest word."""
+    with pytest.raises(errors.SuiteError) as caught:
+        recipe(tmp_path, text)
+    assert says in str(caught.value)
+
+
+def test_a_key_in_a_recipe_is_not_repeated(tmp_path):
+    """The message about a key in a recipe names its line, and never the key."""
+    with pytest.raises(errors.SuiteError) as caught:
+        recipe(tmp_path, "models:\n  m: {model: x, system: 'use sk-abcdefgh12345678'}\n")
+    assert "sk-abc" not in str(caught.value)
+
+
+def test_the_recipe_of_the_document_can_be_read(tmp_path):
+    """The recipe in docs/recording.md is one: its models are priced, and its files are all that is missing."""
+    document = (Path(__file__).parents[1] / "docs" / "recording.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```\n(cases: .*?)^```$", document, re.MULTILINE | re.DOTALL)
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "flagship.txt").write_text("{input}?")
+    found = recording.parse(shown, base=tmp_path)
+    assert [model.name for model in found.models] == ["mini", "flagship", "critic"]
+    assert all(pricing.sheet(model).rates for model in found.models)
+    rows = re.findall(r"^\| (`.*?) \|", document.partition("| key of a model")[2].partition("\n\n")[0], re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(WrittenModel.keys())
+
+
+# --- what is refused before anything is asked ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "says"),
+    [
+        ("model: nobody-sells-this, base_url: '{url}'", {}, "no price is known for 'nobody-sells-this'"),
+        ("model: gpt-4.1-minni", {}, "Did you mean 'gpt-4.1-mini'?"),
+        ("model: gpt-4.1-mini", {}, "the environment variable OPENAI_API_KEY is not set"),
+        (f"model: x, base_url: '{{url}}', {PRICED}", {}, "'m' costs money. Say how much may be spent: --max-usd"),
+        (f"model: x, base_url: '{{url}}', {PRICED}", {"max_usd": "nan"}, "--max-usd: nan is not an amount of dollars."),
+        (f"model: x, base_url: '{{url}}', {FREE}", {"only": ["n"]}, "--only: no model 'n' in this recipe."),
+        (f"model: x, base_url: '{{url}}', {FREE}", {"cases": "none.jsonl"}, "no such file"),
+        (f"model: x, base_url: '{{url}}', {FREE}, prompt: '{{inptu}}'", {}, "Did you mean 'input'?"),
+        (f"model: x, base_url: '{{url}}', {FREE}, judges: {{of: min}}", {}, "nobody recorded or asks 'min'."),
+        (f"model: x, base_url: 'https://host/v1', {FREE}", {}, "OPENAI_API_KEY is not set"),
+        (f"model: x, base_url: '{{url}}', {FREE}, api_key_env: NONE", {}, "the environment variable NONE is not set"),
+    ],
+)
+def test_nothing_is_asked_before_everything_is_known(tmp_path, model, options, says):
+    """Price, key, cap, cases and prompts are known before the first call; else nothing is asked and it says why."""
+    write_cases(tmp_path)
+    fake = Fake(lambda *_: good())
+    found = recipe(tmp_path, f"cases: cases.jsonl\nmodels:\n  m: {{{model}}}\n")
+    with pytest.raises(errors.UsageError) as caught:
+        recording.run(found, connect=fake, environ={}, **options)
+    assert says in str(caught.value)
+    assert not fake.sent
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"input": "q"}\n', "no column 'case_id'"),
+        ('{"case_id": "a", "input": "q"}\n{"case_id": "a", "input": "r"}\n', "cases.jsonl:2: the case 'a' was there before."),
+        ('{"case_id": "a", "input": null}\n{"case_id": "b", "input": "r"}\n', "1 of 2 cases have no 'input'"),
+        ('{"case_id": "a", "input": "q", "reason": "x"}\n', "the column 'reason' has the name of one that is recorded."),
+        ('{"case_id": "a", "model": "m", "answer": "1", "input": "q"}\n{"case_id": "a", "model": "n", "answer": "1", "input": "r"}\n',
+         "'input' differs between rows of the case 'a'."),
+        ("{\n", "cases.jsonl:1"),
+    ],
+)  # fmt: skip
+def test_cases_that_cannot_be_asked_about(tmp_path, text, says):
+    """A case without an id, twice, or without a question is named with its line; nothing is asked."""
+    (tmp_path / "cases.jsonl").write_text(text)
+    fake = Fake(lambda *_: good())
+    found = recipe(tmp_path, f"cases: cases.jsonl\nmodels:\n  m: {{model: x, base_url: '{{url}}', {FREE}}}\n")
+    with pytest.raises(errors.UsageError, match=re.escape(says)):
+        recording.run(found, connect=fake, environ={})
+    assert not fake.sent
+
+
+@pytest.mark.parametrize("shape", ["prompts", "wide", "long", "nested", "parquet", "csv"])
+def test_cases_come_from_any_file_of_traffic(tmp_path, shape):
+    """Prompts, wide, long and nested traffic, Parquet and CSV give the same cases, and the answers already there."""
+    wide = [{"case_id": f"0{i}", "input": f"q{i}", "language": "fr", "old.answer": f"a{i}"} for i in range(3)]
+    name = "cases.jsonl"
+    if shape == "prompts":
+        wide = [{key: value for key, value in row.items() if key != "old.answer"} for row in wide]
+    if shape in {"prompts", "wide"}:
+        rows = wide
+    elif shape == "long":
+        rows = [
+            {**{k: v for k, v in row.items() if "." not in k}, "model": model, "answer": f"a{i}", "confidence": i / 7}
+            for i, row in enumerate(wide)
+            for model in ("old", "other")
+        ]
+    else:
+        rows = [
+            {**{k: v for k, v in row.items() if "." not in k}, "models": {"old": {"answer": f"a{i}"}}}
+            for i, row in enumerate(wide)
+        ]
+    if shape == "parquet":
+        name = "cases.parquet"
+        pq.write_table(pa.Table.from_pylist(wide), tmp_path / name)
+    elif shape == "csv":
+        name = "cases.csv"
+        (tmp_path / name).write_text("\n".join([",".join(wide[0]), *(",".join(row.values()) for row in wide)]) + "\n")
+    else:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = questions.read(name, tmp_path)
+    assert [case.case_id for case in found] == ["00", "01", "02"]
+    assert [dict(case.columns) for case in found] == [{"input": f"q{i}", "language": "fr"} for i in range(3)]
+    old = [] if shape == "prompts" else ["a0", "a1", "a2"]
+    assert [case.answers["old"] for case in found if case.answers] == old
+
+
+# --- prompts, keys and prices --------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.text())
+def test_a_value_is_put_in_as_it_is(before, value):
+    """Braces and names within a value are text: nothing is put into a template twice."""
+    template = before.replace("{", "{{").replace("}", "}}") + "{input}"
+    assert calls.render(template, {"input": value}) == before + value
+
+
+def test_a_key_tells_calls_apart(tmp_path):
+    """Case, settings, prompt and repeat are in a call's key; address, price, timeout and concurrency are not."""
+    case = recording.Case("a", {"input": "q"})
+    base = recording.Model("m", "openai", "x", base_url="http://a/v1", price={"input": 1, "output": 1}, seed=3)
+
+    def key(case=case, run=0, **changed):
+        model = recording.Model(**{**vars(base), **changed})
+        return calls.call(case, model, run, pricing.sheet(model)).key
+
+    same = [
+        key(),
+        key(base_url="http://b/v1"),
+        key(price={"input": 9, "output": 9}),
+        key(timeout=1.0),
+        key(concurrency=9),
+    ]
+    assert len(set(same)) == 1
+    other = [
+        key(run=1), key(recording.Case("b", {"input": "q"})), key(recording.Case("a", {"input": "r"})), key(model="y"),
+        key(temperature=0.5), key(seed=4), key(logprobs=0), key(prompt="{input}!"), key(name="n"), key(extra={"a": 1}),
+        key(max_output_tokens=5), key(system="s"), key(stream=True), key(top_p=0.1),
+    ]  # fmt: skip
+    assert len({*same, *other}) == 1 + len(other)
+
+
+def test_requests_are_in_the_words_of_the_interface():
+    """OpenAI's own models take max_completion_tokens, other servers max_tokens; repeats move the seed."""
+    model = recording.Model("m", "openai", "x", seed=3, system="s", logprobs=2, temperature=0.0, stream=True)
+    sent = calls.request(model, "p", "s", 2)
+    assert sent == {
+        "model": "x",
+        "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+        "max_completion_tokens": 1024,
+        "seed": 5,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "temperature": 0.0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    other = calls.request(recording.Model("m", "openai", "x", base_url="http://a"), "p", None, 0)
+    assert other == {"model": "x", "messages": [{"role": "user", "content": "p"}], "max_tokens": 1024}
+    third = calls.request(recording.Model("m", "anthropic", "x", extra={"top_k": 3}), "p", "s", 0)
+    assert third["system"] == "s"
+    assert (third["max_tokens"], third["top_k"], len(third["messages"])) == (1024, 3, 1)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 300_000),
+    st.floats(0, 1),
+    st.integers(0, 100_000),
+    st.sampled_from(["gpt-4.1-mini", "claude-sonnet-4-5", "m"]),
+)
+def test_a_call_costs_what_replay_would_charge(full, share, output, name):
+    """Cost by usage is, to the nano-dollar, what `costs.call` charges for the same tokens, and never above the worst case."""
+    price = {"input": "$0.15", "cached_input": "$0.0375", "output": 0.6} if name == "m" else None
+    sheet = pricing.sheet(recording.Model(name, "openai", name, price=price))
+    cached = int(full * share)
+    at = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+    batch = Batch(
+        1,
+        {
+            Field(None, "decided_at"): pa.array([at]),
+            Field(name, "status"): pa.array([0], pa.int8()),
+            Field(name, "input_tokens"): pa.array([full]),
+            Field(name, "cached_input_tokens"): pa.array([cached]),
+            Field(name, "output_tokens"): pa.array([output]),
+        },
+    )
+    charged = costs.call(batch, name, prices.parse(None if price is None else {name: price}))
+    mine = sheet.cost(recording.Usage(full, cached, output), at)
+    assert mine == charged.nano[0]
+    assert mine <= sheet.worst(full, output)
+
+
+# --- the journal is traffic ----------------------------------------------------------------------------------------
+
+
+SAMPLED = f"""
+cases: cases.jsonl
+models:
+  mini: {{model: x, base_url: "{{url}}", temperature: 0.7, samples: 2, {PRICED}, max_output_tokens: 50}}
+  critic:
+    model: y
+    base_url: "{{url}}"
+    {PRICED}
+    prompt: "Is {{answer}} right for {{input}}? PASS or FAIL, and 1 to 5."
+    judges: {{of: mini, score: true}}
+"""
+
+
+def test_the_journal_is_traffic(tmp_path):
+    """Tiers, repeats, judges, log-probabilities and the case's columns read back as recorded traffic."""
+
+    def answer(call, before):
+        if call.model.name == "critic":
+            return good("PASS 4")
+        return good(f"a{call.run}", token_logprobs=(-0.5, -0.25), finish="stop")
+
+    write_cases(tmp_path, 3, language="fr")
+    fake = Fake(answer)
+    found = recording.run(recipe(tmp_path, SAMPLED), connect=fake, environ={}, max_usd=1)
+    assert (found.outcome, found.total, found.failed) == ("complete", 12, 0)
+    assert found.spent == 12 * (100 * 1000 + 10 * 2000)
+    read = traffic.open(found.journal, cache=False)
+    assert set(read.models) == {"mini", "critic"}
+    assert read.cases == 3
+    batch = read.read()
+    order = np.argsort(batch.arrow(None, "case_id").to_pylist())
+    assert [batch.text("mini", "answer", row) for row in order] == ["a0"] * 3
+    assert batch.arrow("mini", "token_logprobs").to_pylist() == [[-0.5, -0.25]] * 3
+    assert batch.numbers("critic", "score").tolist() == [4.0] * 3
+    assert batch.text("critic", "judged", 0) == "mini"
+    assert batch.arrow(None, "language").to_pylist() == ["fr"] * 3
+    assert sorted(text for _, name, text in fake.sent if name == "critic") == [
+        f"Is a0 right for q{i}? PASS or FAIL, and 1 to 5." for i in range(3)
+    ]
+
+
+def test_a_judge_has_nothing_to_grade_where_nobody_answered(tmp_path):
+    """A failed answer is not graded, which is said; a judged model that was not asked leaves the judge unasked."""
+
+    def answer(call, before):
+        late = call.model.name == "mini" and call.case.case_id == "c1"
+        return recording.Reply("timeout", reason="late") if late else good("PASS 4")
+
+    write_cases(tmp_path, 3)
+    found = recording.run(recipe(tmp_path, SAMPLED), connect=Fake(answer), environ={}, max_usd=1)
+    assert (found.ungraded, found.outcome) == (1, "failures")
+    assert found.statuses == {("critic", "ok"): 2, ("mini", "ok"): 6, ("mini", "timeout"): 3}
+    other = recording.run(
+        recipe(tmp_path, SAMPLED), connect=Fake(answer), environ={}, max_calls=0, output=tmp_path / "other"
+    )
+    assert (other.unasked, other.ungraded, other.outcome) == ({"mini": 9, "critic": 3}, 0, "unasked")
+
+
+def test_a_judge_grades_what_the_cases_brought_along(tmp_path):
+    """A judge alone grades answers recorded before."""
+    (tmp_path / "cases.jsonl").write_text('{"case_id": "a", "input": "q", "old.answer": "blue"}\n')
+    fake = Fake(lambda *_: good("FAIL"))
+    text = f"cases: cases.jsonl\nmodels:\n  critic: {{model: y, base_url: '{{url}}', {FREE}, prompt: '{{answer}}?', judges: {{of: old}}}}\n"
+    assert recording.run(recipe(tmp_path, text), connect=fake, environ={}).outcome == "complete"
+    assert [text for _, _, text in fake.sent] == ["blue?"]
+
+
+def test_collected_repeats_are_samples(tmp_path):
+    """Repeats become samples with their cost; a failed one is a null among them, and its cost unknown."""
+
+    def answer(call, before):
+        if call.model.name == "critic":
+            return good("PASS 4")
+        broken = call.run == 2 and call.case.case_id == "c1"
+        return recording.Reply("error", reason="x") if broken else good(f"a{call.run}", top_logprobs=((-0.1, -2.0),))
+
+    write_cases(tmp_path, 2, language="fr")
+    found = recording.run(recipe(tmp_path, SAMPLED), connect=Fake(answer), environ={}, max_usd=1)
+    table = recording.collect(found.output)
+    assert table.column("case_id").to_pylist() == ["c0", "c1"]
+    assert table.column("mini.answer").to_pylist() == ["a0", "a0"]
+    assert table.column("mini.samples").to_pylist() == [["a1", "a2"], ["a1", None]]
+    assert table.column("mini.samples_cost_usd").to_pylist() == [0.00024, None]
+    assert table.column("mini.samples_output_tokens").to_pylist() == [20, None]
+    assert table.column("mini.top_logprobs").to_pylist() == [[[-0.1, -2.0]]] * 2
+    assert table.column("critic.judged").to_pylist() == ["mini", "mini"]
+    assert table.column("language").to_pylist() == ["fr", "fr"]
+    assert not {"call", "mini.call", "reason", "asked_at"} & set(table.column_names)
+    read = traffic.from_frame(table)
+    assert (set(read.models), read.cases) == ({"mini", "critic"}, 2)
+
+
+def test_a_golden_is_filled_in(tmp_path, capsys):
+    """--collect keeps what the cases had, in their order, and puts the recorded tier beside it."""
+    (tmp_path / "golden.jsonl").write_text(
+        "".join(
+            json.dumps({"case_id": c, "input": c, "language": "en", "old.answer": f"old {c}", "mini.answer": "?"})
+            + "\n"
+            for c in "ba"
+        )
+    )
+    text = f"cases: golden.jsonl\nmodels:\n  mini: {{{{model: x, base_url: '{{}}', {FREE}, concurrency: 1}}}}\n"
+    with scripted.Server(lambda _headers, body, _before: scripted.ok(f"to {scripted.asked(body)}")) as server:
+        path = tmp_path / "r.record.yaml"
+        path.write_text(text.format(server.url))
+        assert cli.run(["record", str(path), "--collect", str(tmp_path / "filled.parquet")]) == 0
+    assert "filled.parquet" in capsys.readouterr().out
+    filled = pq.read_table(tmp_path / "filled.parquet")
+    assert filled.column("case_id").to_pylist() == ["b", "a"]
+    assert filled.column("old.answer").to_pylist() == ["old b", "old a"]
+    assert filled.column("mini.answer").to_pylist() == ["to b", "to a"]
+    assert set(traffic.open(tmp_path / "filled.parquet").models) == {"old", "mini"}
+
+
+def test_nothing_recorded_is_nothing_to_collect(tmp_path):
+    """An empty folder is an error, never an empty golden."""
+    with pytest.raises(errors.DataError, match="nothing was recorded"):
+        recording.collect(tmp_path)
+
+
+# --- going on ------------------------------------------------------------------------------------------------------
+
+
+TWO = f"""
+cases: cases.jsonl
+models:
+  mini: {{model: x, base_url: "{{url}}", {PRICED}, max_output_tokens: 20, seed: 1, timeout: 5s}}
+  big: {{model: y, base_url: "{{url}}", {PRICED}, max_output_tokens: 20, timeout: 5s}}
+"""
+
+
+def test_what_has_a_line_is_never_asked_again(tmp_path):
+    """A second run asks nothing, spends nothing, and says the same."""
+    write_cases(tmp_path)
+    fake = Fake(lambda *_: good())
+    first = recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    again = recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert len(fake.sent) == 10
+    assert first == again
+    assert len(lines(first.output)) == 10
+
+
+def test_new_cases_and_models_are_added(tmp_path):
+    """More cases, or another model, ask only what is new."""
+    write_cases(tmp_path, 2)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1, only=["mini"])
+    write_cases(tmp_path, 3)
+    found = recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert found.outcome == "complete"
+    assert sorted((name, text) for _, name, text in fake.sent) == [
+        (name, f"q{i}") for name in ("big", "mini") for i in range(3)
+    ]
+
+
+def test_another_question_is_not_mixed_in(tmp_path):
+    """Changed settings are refused with what changed: one journal holds the answers to one question."""
+    write_cases(tmp_path, 2)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    with pytest.raises(
+        errors.UsageError, match=r"2 calls of 'mini' were made with another 'seed'\. Record into another"
+    ):
+        recording.run(recipe(tmp_path, TWO.replace("seed: 1", "seed: 2")), connect=fake, environ={}, max_usd=1)
+    write_cases(tmp_path, 2, language="fr")
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    (tmp_path / "cases.jsonl").write_text('{"case_id": "c0", "input": "another"}\n')
+    with pytest.raises(errors.UsageError, match="another question"):
+        recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert len(fake.sent) == 4
+
+
+def test_failed_calls_are_asked_again_on_request(tmp_path):
+    """--retry failed asks only what failed; the journal keeps one line a call, and the first try stays paid for."""
+    write_cases(tmp_path, 3)
+    first = Fake(lambda call, _: recording.Reply("timeout", reason="late") if call.case.case_id == "c1" else good())
+    failed = recording.run(recipe(tmp_path, TWO), connect=first, environ={}, max_usd=1)
+    assert (failed.outcome, failed.failed, failed.unpriced) == ("failures", 2, 2)
+    again = Fake(lambda *_: good())
+    found = recording.run(recipe(tmp_path, TWO), connect=again, environ={}, max_usd=1, retry_failed=True)
+    assert len(again.sent) == 2
+    assert (found.outcome, found.requests, found.unpriced) == ("complete", 8, 2)
+    assert found.uncertain == failed.uncertain > 0
+    assert traffic.open(found.journal, cache=False).cases == 3
+    assert len(lines(found.output)) == 6
+
+
+@pytest.mark.parametrize("tail", [b'{"case_id": "c0", "mod', b'{"case_id', b"\x00\x00\x00", "…".encode()[:1]])
+def test_a_torn_line_is_set_aside(tmp_path, tail):
+    """What a killed process left half-written counts for nothing and harms no line after it."""
+    write_cases(tmp_path, 3)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1, only=["mini"])
+    path = tmp_path / "recorded" / "answers.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before + tail)
+    found = recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert found.outcome == "complete"
+    assert path.read_bytes().startswith(before)
+    assert len(lines(found.output)) == 6
+    assert (tmp_path / "recorded" / "torn.log").read_bytes() == tail + b"\n"
+    assert "torn" in found.notes[0]
+
+
+def test_a_whole_line_without_its_line_feed_counts(tmp_path):
+    """Only the line feed was lost: the call has its answer, and is not paid for again."""
+    write_cases(tmp_path, 3)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    path = tmp_path / "recorded" / "answers.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1).outcome == "complete"
+    assert len(fake.sent) == 6
+    assert len(lines(tmp_path / "recorded")) == 6
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_any_cut_of_the_journal_is_gone_on_from(tmp_path_factory, place):
+    """Whatever byte a power cut left as the journal's last one: nothing is lost, doubled, or asked in vain."""
+    folder = tmp_path_factory.mktemp("cut")
+    write_cases(folder, 3)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(folder, TWO), connect=fake, environ={}, max_usd=1)
+    whole = (folder / "recorded" / "answers.jsonl").read_bytes()
+    cut = len(whole) * place // 10_000
+    (folder / "recorded" / "answers.jsonl").write_bytes(whole[:cut])
+    kept = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
+    again = Fake(lambda *_: good())
+    found = recording.run(recipe(folder, TWO), connect=again, environ={}, max_usd=1)
+    assert (found.outcome, len(again.sent)) == ("complete", 6 - kept)
+    assert sorted((line["case_id"], line["model"]) for line in lines(folder / "recorded")) == [
+        (f"c{i}", name) for i in range(3) for name in ("big", "mini")
+    ]
+    # What has a note and no line may have been paid: its worst case stays counted.
+    assert (found.unheard, found.requests) == (6 - kept, 12 - kept)
+
+
+def test_a_changed_journal_is_refused(tmp_path):
+    """A broken line in the middle is no torn end: someone changed the file, and nothing is asked."""
+    write_cases(tmp_path, 3)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    path = tmp_path / "recorded" / "answers.jsonl"
+    path.write_bytes(b"{broken\n" + path.read_bytes())
+    with pytest.raises(errors.DataError, match=r"answers.jsonl:1: not a line of a journal"):
+        recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert len(fake.sent) == 6
+
+
+def test_one_process_records_into_a_folder(tmp_path):
+    """A second recorder is refused with what to do, and the first goes on."""
+    write_cases(tmp_path, 1)
+    with (
+        journal.Journal(tmp_path / "recorded", {}),
+        pytest.raises(errors.UsageError, match="another process records into this folder"),
+    ):
+        recording.run(recipe(tmp_path, TWO), connect=Fake(lambda *_: good()), environ={}, max_usd=1)
+
+
+# --- killed, and interrupted ---------------------------------------------------------------------------------------
+
+
+LAUNCHER = """
+import json, os, resource, signal, sys
+import openai, pyarrow.parquet
+from cascade_eval import cli, recording
+from cascade_eval.recording import running
+for line in sys.stdin:
+    arguments, output, most_bytes = json.loads(line)
+    child = os.fork()
+    if not child:
+        file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        if most_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        code = cli.run(arguments)
+        sys.stdout.flush()
+        os._exit(code)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Recorder:
+    """Starts recorders in processes of their own, without importing everything each time."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def start(self, folder, *, most_bytes=0):
+        """Start one; return its process id."""
+        arguments = ["record", str(folder / "r.record.yaml"), "--max-usd", "1"]
+        self.output = folder / "output.txt"
+        self._process.stdin.write(json.dumps([arguments, str(self.output), most_bytes]) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def wait(self):
+        """Return its exit code, negative where a signal ended it, and what it said."""
+        code = int(self._process.stdout.readline())
+        return code, self.output.read_text()
+
+    def run(self, folder, **options):
+        """Start one and wait for it."""
+        self.start(folder, **options)
+        return self.wait()
+
+
+def process(*arguments):
+    started = subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+        started.stdin.close()
+        started.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    """Start recorders that can be killed."""
+    for started in process("-c", LAUNCHER):
+        yield Recorder(started)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Serve in a process of its own, a moment after every question; give it and its address."""
+    for started in process(scripted.__file__, "0.02"):
+        yield started, f"http://127.0.0.1:{int(started.stdout.readline())}/v1"
+
+
+def heard(server):
+    """Ask a server what it heard since it was last asked."""
+    server.stdin.write("heard\n")
+    server.stdin.flush()
+    return collections.Counter(json.loads(server.stdout.readline()))
+
+
+def wait_for_lines(folder, more_than):
+    """Wait until a journal has more whole lines than so many."""
+    path, deadline = folder / "recorded" / "answers.jsonl", time.monotonic() + 20
+    while not path.exists() or path.read_bytes().count(b"\n") <= more_than:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.loopback
+def test_killed_again_and_again_it_ends_as_if_left_alone(tmp_path, server, recorder):
+    """After kill -9 at random moments: the same cases, answers and statuses, each with one line and paid once."""
+    process, url = server
+    heard(process)
+    write_cases(tmp_path, 60)
+    text = TWO.replace("{url}", url).replace("timeout: 5s", "timeout: 20s, concurrency: 2")
+    (tmp_path / "r.record.yaml").write_text(text)
+    moments = random.Random(3)
+    kills = 0
+    for number in range(5):
+        running = recorder.start(tmp_path)
+        wait_for_lines(tmp_path, 18 * number)
+        time.sleep(moments.random() * 0.05)
+        os.kill(running, signal.SIGKILL)
+        kills += recorder.wait()[0] == -signal.SIGKILL
+    assert kills == 5
+    code, out = recorder.run(tmp_path)
+    assert code == 0, out
+    rows = lines(tmp_path / "recorded")
+    assert len(rows) == 120
+    assert {(row["case_id"], row["model"]) for row in rows} == {
+        (f"c{i}", m) for i in range(60) for m in ("mini", "big")
+    }
+    assert all((row["status"], row["answer"]) == ("ok", f"to q{row['case_id'][1:]}") for row in rows)
+    notes = [json.loads(line) for line in (tmp_path / "recorded" / "requests.log").read_text().splitlines()]
+    sent = sum(note["event"] == "sent" for note in notes)
+    # Whatever reached the server has a note; at most the four calls under way at each kill have no line.
+    assert sum(heard(process).values()) <= sent <= 120 + kills * 4
+    said = re.search(r"(\d+) requests? (?:was|were) under way", out)
+    assert (int(said[1]) if said else 0) == sent - 120
+
+
+@pytest.mark.loopback
+def test_a_full_disk_ends_the_run(tmp_path, server, recorder):
+    """Where a line cannot be written nothing more is asked and it is no success; with room again it goes on."""
+    process, url = server
+    heard(process)
+    write_cases(tmp_path, 30)
+    (tmp_path / "r.record.yaml").write_text(TWO.replace("{url}", url))
+    code, out = recorder.run(tmp_path, most_bytes=4096)
+    assert code == 4
+    assert "cannot be written: File too large" in out
+    assert sum(heard(process).values()) < 40
+    assert recorder.run(tmp_path)[0] == 0
+    assert len(lines(tmp_path / "recorded")) == 60
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_finishes_what_is_under_way(tmp_path, server, recorder, number):
+    """Ctrl-C stops sending, waits for what is under way, says how to go on, and ends with 130."""
+    write_cases(tmp_path, 300)
+    (tmp_path / "r.record.yaml").write_text(TWO.replace("{url}", server[1]))
+    running = recorder.start(tmp_path)
+    wait_for_lines(tmp_path, 0)
+    os.kill(running, number)
+    code, out = recorder.wait()
+    assert code == 130
+    assert "Interrupted. Go on with the same command" in out
+    assert "NOT ASKED" in out
+    found = journal.read(tmp_path / "recorded")
+    assert 0 < found.requests == len(found.finished) < 600
+    assert found.unheard == 0
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.loopback
+def test_exit_codes(tmp_path, capsys):
+    """0 for all answered, 1 for failures, 3 for calls not made, 4 for what cannot be used; --retry failed mends."""
+    broken = [True]
+
+    def script(headers, body, before):
+        late = scripted.asked(body) == "q1" and broken[0]
+        return (
+            scripted.Act(400, {"content-type": "application/json"}, b'{"error": {"message": "no"}}')
+            if late
+            else scripted.ok()
+        )
+
+    write_cases(tmp_path, 3)
+    with scripted.Server(script) as server:
+        path = tmp_path / "r.record.yaml"
+        path.write_text(TWO.replace("{url}", server.url))
+        arguments = ["record", str(path), "--max-usd", "$0.10"]
+        assert cli.run([*arguments, "--max-calls", "2"]) == 3
+        assert "4 calls were not made" in capsys.readouterr().out
+        assert cli.run(arguments) == 1
+        out = capsys.readouterr().out
+        assert "mini: 1 error, 2 ok" in out
+        assert "1 × mini: 400: no" in out
+        broken[0] = False
+        assert cli.run([*arguments, "--retry", "failed"]) == 0
+        assert "Every call was made and answered." in capsys.readouterr().out
+        assert cli.run(["record", str(path), "--max-usd", "a lot"]) == 4
+        assert cli.run(["record", str(tmp_path / "no.yaml"), "--max-usd", "1"]) == 4
+        assert len(server.heard) == 8
