@@ -85,7 +85,7 @@ class _shown:  # noqa: N801  used as a context manager, like contextlib's own
         from rich import progress
         from rich.console import Console
 
-        columns = (progress.TextColumn("asking"), progress.BarColumn(), progress.TextColumn("{task.description}"))
+        columns = (progress.BarColumn(bar_width=12), progress.TextColumn("{task.description}"))
         self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
         self._bar.start()
         self._task = self._bar.add_task("", total=None)
@@ -111,15 +111,15 @@ def progress_line(now: Progress) -> str:
     --------
     >>> from cascade_eval.recording import Progress
     >>> progress_line(Progress(120, 600, 2, 125, 310_000_000, 40_000_000, 5_000_000_000, 60.0, 100))
-    '120 of 600 calls, 100 a minute, 2 failed, $0.3100 of $5.00 spent, $0.0400 held, about 5 min left'
+    '120 of 600 calls, 100/min, 2 failed, $0.3100 of $5.00, $0.0400 held, 5 min left'
     """
     rate = now.asked / now.seconds if now.seconds > 0 else 0.0
-    spent = f"${now.spent / 1e9:.4f}{'' if now.cap is None else f' of ${now.cap / 1e9:,.2f}'} spent"
-    parts = [f"{now.done:,} of {now.total:,} calls", f"{60 * rate:,.0f} a minute", f"{now.failed:,} failed", spent]
+    spent = f"${now.spent / 1e9:.4f}{'' if now.cap is None else f' of ${now.cap / 1e9:,.2f}'}"
+    parts = [f"{now.done:,} of {now.total:,} calls", f"{60 * rate:,.0f}/min", f"{now.failed:,} failed", spent]
     if now.reserved:
         parts.append(f"${now.reserved / 1e9:.4f} held")
     if rate:
-        parts.append(f"about {_minutes((now.total - now.done) / rate)} left")
+        parts.append(f"{_minutes((now.total - now.done) / rate)} left")
     return ", ".join(parts)
 
 

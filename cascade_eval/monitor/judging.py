@@ -116,6 +116,13 @@ def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Ite
             f"{cascade}: {complete} complete weeks; movements of escalation are looked at from {movements.REFERENCE}, and "
             f"compared with the first {movements.REFERENCE}"
         )
+    last = max(rows, key=lambda row: row.window)
+    others = {row.window for row in rows if row.definition != last.definition}
+    if others:
+        yield (
+            f"{cascade}: {len(others):,} earlier weeks, the last {max(others)}, were measured under another definition of the "
+            "cascade or of agreement; they can raise an alarm, and prove nothing about this one"
+        )
     if not any(sequence.cascade == cascade for sequence in watched):
         yield f"{cascade}: no budget 'disagreement: … at most …', so nothing is watched. Write one for overall and each cohort."
 

@@ -63,6 +63,8 @@ class Row:
         On fixed sets: answers that agree with the reference, and answers that were compared.
     reason
         Why disagreement (on fixed sets: agreement) was not measured; None where it was.
+    definition
+        Hash of the cascade and of the rule of agreement the week was measured under; None where nobody knows.
     """
 
     suite: str
@@ -99,6 +101,7 @@ class Row:
     agreed: int = 0
     answered: int = 0
     reason: str | None = None
+    definition: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str, Cohort]:
@@ -143,6 +146,9 @@ class Watched:
         ``not measured``.
     reason
         Why it was not measured; None where it was.
+    proof
+        Weeks that `within` and `open` rest on: at most the last eight of the calendar, since any alarm, and measured under
+        the definition of the last one.
     """
 
     cascade: str
@@ -154,6 +160,7 @@ class Watched:
     first: str | None
     state: Literal["alarm", "within", "open", "not measured"]
     reason: str | None = None
+    proof: tuple[str, ...] = ()
 
     @property
     def since(self) -> str | None:

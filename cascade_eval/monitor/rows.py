@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from cascade_eval import agreement, cohorts, metrics, replay
+from cascade_eval.cascade import leaves
 from cascade_eval.counts import UNKNOWN, UNSAMPLED, Counts, states
 from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
 from cascade_eval.metrics.parts import short
@@ -220,6 +223,7 @@ def _of_family(
     # What the floor of audited cases alone holds back is still evidence; what proves nothing at all is none.
     plain = "states.w" not in counts and not counts.clusters and not context.audit
     plain &= "disagreement" not in context.problems
+    definition = _definition(suite, cascade.name)
     for i, member in enumerate(counts.members):
         own = {name: estimates[i] for name, estimates in shown.items()}
         window, cohort = (member[0], _cohort(family[1:], member[1:])) if timed else (WHOLE, _cohort(family, member))
@@ -242,6 +246,7 @@ def _of_family(
             regeneration_known=int(raw["regeneration_known"][i]),
             compared=int(raw["compared"][i]),
             disagreed=int(raw["disagreed"][i]),
+            definition=definition,
             **_escalation(own["escalation"]),
             **_disagreement(own["disagreement"]),
             **(
@@ -250,6 +255,20 @@ def _of_family(
                 else {}
             ),
         )
+
+
+def _definition(suite: Suite, name: str) -> str:
+    """Hash what decides who is kept and who agrees: weeks of another gate, model, map or rule are weeks of another cascade."""
+    cascade = suite.cascade(name)
+    files = {
+        leaf.calibrate.file
+        for tier in cascade.tiers
+        for leaf in leaves(tier.gate)
+        if leaf.calibrate is not None and leaf.calibrate.file is not None
+    }
+    maps = {file: hashlib.sha256(Path(suite.resolve(file)).read_bytes()).hexdigest() for file in sorted(files)}
+    said = json.dumps([cascade.definition, suite.agreement, maps], sort_keys=True, default=str)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _counted(name: str, counts: Counts) -> bool:

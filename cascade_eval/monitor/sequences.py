@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -64,15 +65,42 @@ def _sequence(
     empty = np.array([row is not None and row.kept == 0 and row.decisions > 0 for row in rows])
     run = sequential.watch(np.where(n > 0, log_e, np.nan), at=at, released=empty)
     standing = tuple(window for window, on in zip(windows, run.alarm.tolist(), strict=True) if on)
-    state, reason = _state(rows, run.alarm, most, alpha)
+    proof = recent(windows, rows, run.alarm)
+    state, reason = _state(rows, [rows[i] for i in proof], run.alarm, most, alpha)
     logs = tuple(run.log_m.tolist())
     first = standing[0] if standing else None
     found = [_disagreement(cascade, cohort, most, windows, rows, span) for span in _episodes(run.alarm)]
-    return Watched(cascade, cohort, most, windows, logs, standing, first, state, reason), found
+    weeks = tuple(windows[i] for i in proof)
+    return Watched(cascade, cohort, most, windows, logs, standing, first, state, reason, weeks), found
+
+
+def recent(windows: Sequence[str], rows: Sequence[Row | None], alarms: NDArray[np.bool_]) -> list[int]:
+    """Return positions of the weeks that may show what the last one's rate is.
+
+    Weeks of an alarm that is over are not held against what came after. Weeks long past, and those of another gate, model
+    or rule of agreement, vouch for nothing that was measured now.
+    """
+    last = rows[-1]
+    if last is None:
+        return []
+    start = int(np.flatnonzero(alarms).max(initial=-1)) + 1
+    numbers = [_number(window) for window in windows]
+    return [
+        i
+        for i in range(start, len(rows))
+        if numbers[-1] - numbers[i] < RECENT and getattr(rows[i], "definition", last.definition) == last.definition
+    ]
+
+
+def _number(window: str) -> int:
+    """Number the weeks of the calendar; traffic that is looked at as one has no week."""
+    year, separator, week = window.partition("-W")
+    return dt.date.fromisocalendar(int(year), 1, 1).toordinal() // 7 + int(week) if separator else 0
 
 
 def _state(
     rows: Sequence[Row | None],
+    proof: Sequence[Row | None],
     alarms: NDArray[np.bool_],
     most: float,
     alpha: float,
@@ -84,10 +112,8 @@ def _state(
         return "not measured", "no case in the last week"
     if last.reason is not None or last.least_size == 0:
         return "not measured", last.reason or "no unescalated case was compared with the flagship"
-    # Weeks of an alarm that is over are not held against what came after.
-    start = max(len(rows) - RECENT, int(np.flatnonzero(alarms).max(initial=-1)) + 1)
-    recent = [row for row in rows[start:] if row is not None]
-    s, n = sum(row.most for row in recent), sum(row.most_size for row in recent)
+    known = [row for row in proof if row is not None]
+    s, n = sum(row.most for row in known), sum(row.most_size for row in known)
     proven = float(sequential.log_e_process(s, max(n - s, 0.0), most, claim="below")) >= -math.log(alpha)
     return ("within" if proven else "open"), None
 

@@ -113,12 +113,11 @@ def _unmeasured(budget: Budget, cohort: Cohort, family: int, reason: str) -> Ver
 
 
 def _span(sequence: Watched) -> tuple[str, ...]:
-    """Weeks a verdict speaks of: those of the alarm that stands, else the last ones since an alarm was over."""
+    """Weeks a verdict speaks of: those of the alarm that stands, else those that may prove the promise."""
     if sequence.state == "alarm":
         assert sequence.since is not None
         return sequence.windows[sequence.windows.index(sequence.since) :]
-    after = sequence.windows.index(sequence.alarms[-1]) + 1 if sequence.alarms else 0
-    return sequence.windows[max(after, len(sequence.windows) - sequences.RECENT) :]
+    return sequence.proof
 
 
 def _estimate(rows: Sequence[Row], confidence: float) -> Estimate:
