@@ -199,15 +199,26 @@ def test_a_key_tells_calls_apart(tmp_path):
     assert len({*same, *other}) == 1 + len(other)
 
 
+def test_each_question_and_repeat_draws_by_itself_and_again_the_same():
+    """The seed sent differs by seed, prompt and repeat, and is the same when asked again."""
+
+    def sent(seed, prompt, run):
+        return calls.request(recording.Model("m", "openai", "x", seed=seed), prompt, None, run)["seed"]
+
+    asked = [(seed, prompt, run) for seed in (0, 3) for prompt in ("p", "q") for run in (0, 1)]
+    assert len({sent(*one) for one in asked}) == len(asked)
+    assert [sent(*one) for one in asked] == [sent(*one) for one in asked]
+
+
 def test_requests_are_in_the_words_of_the_interface():
-    """OpenAI's own models take max_completion_tokens, other servers max_tokens; repeats move the seed."""
+    """OpenAI's own models take max_completion_tokens, other servers max_tokens."""
     model = recording.Model("m", "openai", "x", seed=3, system="s", logprobs=2, temperature=0.0, stream=True)
     sent = calls.request(model, "p", "s", 2)
+    assert 0 <= sent.pop("seed") < 2**31
     assert sent == {
         "model": "x",
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
         "max_completion_tokens": 1024,
-        "seed": 5,
         "logprobs": True,
         "top_logprobs": 2,
         "temperature": 0.0,

@@ -315,6 +315,15 @@ def test_values_keep_their_kind():
     assert batch.text(None, "decided_at", 0) == batch.text(None, "decided_at", 1)
 
 
+def test_alternative_tokens_of_json_lines_stay_lists(tmp_path):
+    """Log-probabilities of alternatives are lists of lists, with tokens' texts or without, and empty ones among them."""
+    rows = [[[-0.5, -2.0], [-0.1]], None, [], [[{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]]]
+    lines = [{"case_id": f"c{i}", "model": "m", "top_logprobs": row} for i, row in enumerate(rows)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = traffic.open(tmp_path / "x.jsonl", cache=False).read([Field("m", "top_logprobs")])
+    assert found.arrow("m", "top_logprobs").to_pylist() == [*rows[:3], [[-0.5, -1.5]]]
+
+
 def test_mixed_answers_become_text_and_csv_codes_keep_their_zeros(tmp_path):
     """One kind per column: 7 beside "seven" is "7", and a code with leading zeros is not a quantity."""
     mixed = traffic.from_records(

@@ -121,13 +121,19 @@ def request(model: Model, prompt: str, system: str | None, run: int) -> dict[str
     return {name: value for name, value in {**plain, **own, **model.extra}.items() if value is not None}
 
 
+def _seed(seed: int, prompt: str, run: int) -> int:
+    """Give each question and repeat a draw of its own: under one seed for all, every case draws the same numbers."""
+    digest = hashlib.blake2b(f"{seed}\x1f{run}\x1f{prompt}".encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
 def _openai(model: Model, messages: list[dict[str, str]], run: int) -> dict[str, Any]:
     # OpenAI's reasoning models take only the newer name; many other servers know only the older one.
     longest = "max_completion_tokens" if model.base_url is None else "max_tokens"
     return {
         "messages": messages,
         longest: model.max_output_tokens,
-        "seed": None if model.seed is None else model.seed + run,
+        "seed": None if model.seed is None else _seed(model.seed, messages[-1]["content"], run),
         "logprobs": None if model.logprobs is None else True,
         "top_logprobs": model.logprobs or None,
         "stream_options": {"include_usage": True} if model.stream else None,

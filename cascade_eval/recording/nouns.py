@@ -47,7 +47,7 @@ class Model:
     max_output_tokens
         Sent with every call, so that the worst case of a call is known.
     temperature, top_p, seed
-        Sent where given. A repeat sends `seed` plus its number.
+        Sent where given; the seed of a call is made from `seed`, its prompt and its repeat.
     logprobs
         None asks for none; else how many alternatives per token beside the chosen one.
     samples

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cascade_eval.traffic.files import File
 
-_VERSION = "1"
+_VERSION = "2"
 """Changes when the same bytes would convert to other tables."""
 
 _FACTS = "facts.json"

@@ -214,7 +214,12 @@ def _kind(value: Any) -> str:
 
 def _table(records: Sequence[dict[str, Any]], lines: Sequence[int]) -> pa.Table:
     keys = dict.fromkeys(key for record in records for key in record)
-    columns = {key: _column([record.get(key) for record in records]) for key in keys}
+    columns = {
+        key: (_alternatives if key.rpartition(".")[2] == "top_logprobs" else _column)(
+            [record.get(key) for record in records]
+        )
+        for key in keys
+    }
     return pa.table({**columns, parts.LINE: pa.array(lines, pa.int64())})
 
 
@@ -226,6 +231,19 @@ def _column(values: list[Any]) -> pa.Array:
     if _has_objects(column.type):
         return pa.array([text(value) for value in values], pa.string())
     return column
+
+
+def _alternatives(values: list[Any]) -> pa.Array:
+    """Keep the log-probabilities of alternative tokens as lists of lists, with or without the tokens' texts."""
+
+    def number(item: Any) -> Any:
+        return item["logprob"] if isinstance(item, dict) else item
+
+    try:
+        found = [None if row is None else [[number(item) for item in token] for token in row] for row in values]
+        return pa.array(found, pa.list_(pa.list_(pa.float64())))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, TypeError):
+        return _column(values)
 
 
 def _has_objects(kind: pa.DataType) -> bool:
