@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import plugin_records as records
@@ -25,6 +24,8 @@ def project(pytester, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", str(Path(records.verdicts.__file__).parents[1]))
+    # Others on this machine may run suites of their own meanwhile.
+    monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     pytester.makeconftest(REPLAYS)
     write(pytester, records.suite())
     return pytester
@@ -37,9 +38,9 @@ def write(pytester, record, name=records.FILE):
     path.write_text(json.dumps(record))
 
 
-def left_behind():
+def left_behind(project):
     """Shared folders of runs that have ended."""
-    return list(Path(tempfile.gettempdir()).glob("cascade-eval-*"))
+    return [path.name for path in (project.path / "temporary").glob("cascade-eval-*")]
 
 
 def evidence(project, name):
@@ -51,7 +52,6 @@ def evidence(project, name):
 def test_workers_change_nothing_but_the_time(project):
     """Suites and Python tests: the same outcomes, the same evidence, one evaluation, nothing left behind."""
     project.makepyfile(test_support=COHORTS)
-    before = left_behind()
     alone = project.runpytest_subprocess(*PLAIN, "--cascade-evidence=alone.json")
     (project.path / "suites/asked.log").unlink()
     shared = project.runpytest_subprocess(*PLAIN, *WORKERS, "--cascade-evidence=shared.json")
@@ -60,7 +60,7 @@ def test_workers_change_nothing_but_the_time(project):
     assert evidence(project, "alone.json") == evidence(project, "shared.json")
     assert evidence(project, "shared.json")["selected"] == {"items": 10, "of": 10}
     assert (project.path / "suites/asked.log").read_text().split().count("evaluate") == 1
-    assert set(left_behind()) <= set(before)
+    assert left_behind(project) == []
     shared.stdout.fnmatch_lines(
         [
             "*_ support: disagreement · language=fr _*",
@@ -127,8 +127,7 @@ def test_without_xdist_nothing_is_missing(project):
 def test_an_unrelated_run_with_workers_makes_no_folder(project):
     """The shared folder exists only once a suite is needed."""
     project.makepyfile(test_other="import glob, tempfile\ndef test_a():\n    assert True\n")
-    before = left_behind()
     result = project.runpytest_subprocess(*PLAIN, *WORKERS, "test_other.py")
     result.assert_outcomes(passed=1)
-    assert set(left_behind()) <= set(before)
+    assert left_behind(project) == []
     assert "cascade budgets" not in str(result.stdout)
