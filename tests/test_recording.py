@@ -343,6 +343,7 @@ def test_collected_repeats_are_samples(tmp_path):
     assert (set(read.models), read.cases) == ({"mini", "critic"}, 2)
 
 
+@pytest.mark.loopback
 def test_a_golden_is_filled_in(tmp_path, capsys):
     """--collect keeps what the cases had, in their order, and puts the recorded tier beside it."""
     (tmp_path / "golden.jsonl").write_text(
