@@ -19,11 +19,11 @@ from cascade_eval.audit import assisted
 from cascade_eval.audit.allocation import chance, proportional
 from cascade_eval.audit.answers import merge
 from cascade_eval.audit.estimating import Weighted, estimate
-from cascade_eval.audit.files import load, to_parquet
+from cascade_eval.audit.files import to_parquet
 from cascade_eval.audit.planning import plan
 from cascade_eval.audit.plans import Outlook, Plan, Stratum, load_plan, priors
 from cascade_eval.audit.reading import Reading, Spend, read
-from cascade_eval.audit.sampling import Sample, sample
+from cascade_eval.audit.sampling import Sample, load, sample
 from cascade_eval.audit.spending import Worth, spent, worth
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cascade_eval import atomic, traffic
-from cascade_eval.errors import Problem, UsageError
+from cascade_eval.errors import UsageError
 from cascade_eval.traffic import STATUSES, Field
 from cascade_eval.traffic.batch import view
 
@@ -18,48 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cascade_eval.audit.sampling import Sample
     from cascade_eval.traffic import Batch, Traffic
-
-REQUIRED = (
-    "audit_stratum", "audit_probability", "audit_population", "audit_drawn", "audit_left_out", "audit_model",
-    "audit_cascade", "audit_drawn_at", "audit_served_by",
-)  # fmt: skip
-"""Columns without which a file is no sample."""
-
-
-def load(path: str | Path) -> Sample:
-    """Read a sample back.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read, is no sample, or rows of it are gone or changed: a sample is read whole or not at all.
-    """
-    from cascade_eval.audit.sampling import Sample
-
-    opened = traffic.open(path)
-    missing = [name for name in REQUIRED if Field(None, name) not in opened.fields]
-    if missing:
-        raise UsageError([Problem(f"is not a sample of an audit: it has no column '{missing[0]}'", str(path))])
-    found = Sample(opened.read())
-    _refuse_incomplete(found, str(path))
-    return found
-
-
-def _refuse_incomplete(found: Sample, path: str) -> None:
-    drawn, known = found.batch.integers(None, "audit_drawn")
-    population, _ = found.batch.integers(None, "audit_population")
-    for code, stratum in enumerate(found.strata):
-        mine = found.codes == code
-        counts = {(int(n), int(size)) for n, size in zip(drawn[mine], population[mine], strict=True)}
-        if not known[mine].all() or counts != {(stratum.cases, stratum.population)}:
-            said = ", ".join(f"{n:,} of {size:,}" for n, size in sorted(counts))
-            message = f"has {stratum.cases:,} rows of stratum {json.dumps(stratum.cohort)}, and says it drew {said}"
-            raise UsageError([Problem(f"{message}: rows were removed, added or changed. Sample again.", path)])
-    expected = drawn / np.maximum(population, 1)
-    if not np.allclose(found.probability, expected, rtol=1e-9):
-        raise UsageError([Problem("the column 'audit_probability' was changed. Sample again.", path)])
 
 
 def columns(batch: Batch, foreign: Mapping[str, str] | None = None) -> dict[str, pa.Array]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cascade_eval import agreement, cohorts
+from cascade_eval import agreement, cohorts, traffic
 from cascade_eval.audit import files, window
-from cascade_eval.errors import UsageError
+from cascade_eval.errors import Problem, UsageError
 from cascade_eval.traffic import Field
 from cascade_eval.traffic.batch import array
 
@@ -40,6 +40,12 @@ FILLED: Final[Mapping[str, pa.DataType]] = {
     "latency_s": pa.float64(),
 }
 """Columns of the flagship that someone fills in, empty in a sample; `score` only where scores are compared."""
+
+REQUIRED: Final = (
+    "audit_stratum", "audit_probability", "audit_population", "audit_drawn", "audit_left_out", "audit_model",
+    "audit_cascade", "audit_drawn_at", "audit_served_by",
+)  # fmt: skip
+"""Columns without which a file is no sample."""
 
 KEPT: Final = ("input", "weight", "cluster", "decided_at")
 """Case columns a sample keeps where they exist."""
@@ -328,3 +334,35 @@ def _table(
     if rule.kind == "judged":
         fill |= {f"{model}.agrees": pa.bool_() for model in cheap}
     return table | {name: pa.nulls(len(chosen.position), kind) for name, kind in fill.items()}
+
+
+def load(path: str | Path) -> Sample:
+    """Read a sample back.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, is no sample, or rows of it are gone or changed: a sample is read whole or not at all.
+    """
+    opened = traffic.open(path)
+    missing = [name for name in REQUIRED if Field(None, name) not in opened.fields]
+    if missing:
+        raise UsageError([Problem(f"is not a sample of an audit: it has no column '{missing[0]}'", str(path))])
+    found = Sample(opened.read())
+    _refuse_incomplete(found, str(path))
+    return found
+
+
+def _refuse_incomplete(found: Sample, path: str) -> None:
+    drawn, known = found.batch.integers(None, "audit_drawn")
+    population, _ = found.batch.integers(None, "audit_population")
+    for code, stratum in enumerate(found.strata):
+        mine = found.codes == code
+        counts = {(int(n), int(size)) for n, size in zip(drawn[mine], population[mine], strict=True)}
+        if not known[mine].all() or counts != {(stratum.cases, stratum.population)}:
+            said = ", ".join(f"{n:,} of {size:,}" for n, size in sorted(counts))
+            message = f"has {stratum.cases:,} rows of stratum {json.dumps(stratum.cohort)}, and says it drew {said}"
+            raise UsageError([Problem(f"{message}: rows were removed, added or changed. Sample again.", path)])
+    expected = drawn / np.maximum(population, 1)
+    if not np.allclose(found.probability, expected, rtol=1e-9):
+        raise UsageError([Problem("the column 'audit_probability' was changed. Sample again.", path)])

@@ -101,9 +101,9 @@ def _column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        from cascade_eval.traffic import jsonl
+        from cascade_eval.traffic import canonical
 
-        return pa.array([jsonl.text(value) for value in values], pa.string())
+        return pa.array([canonical.text(value) for value in values], pa.string())
 
 
 def _filled(found: pa.Table, cases: str | Path) -> pa.Table:

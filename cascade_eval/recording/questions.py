@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade_eval.errors import DataError, Problem
 from cascade_eval.recording.nouns import LINE_COLUMNS, Case
-from cascade_eval.traffic import convert, files, jsonl, names, parts
+from cascade_eval.traffic import canonical, convert, files, jsonl, names, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,12 +123,12 @@ class _Cases:
             return
         if self.layout.shape == "long":
             if not row.get("run") and row.get("status") in {None, "ok"} and row.get("answer") is not None:
-                yield str(row["model"]), str(jsonl.text(row["answer"]))
+                yield str(row["model"]), str(canonical.text(row["answer"]))
             return
         for model in self.layout.models:
             answer, status = row.get(f"{model}.answer"), row.get(f"{model}.status")
             if answer is not None and status in {None, "ok"}:
-                yield model, str(jsonl.text(answer))
+                yield model, str(canonical.text(answer))
 
     def _merge(self, case_id: str, row: Mapping[str, Any], place: functools.partial[tuple[str, int]]) -> None:
         before = self.columns[case_id]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cascade_eval.errors import Problem
-from cascade_eval.traffic import parts
+from cascade_eval.traffic import canonical, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,6 @@ LONGEST_LINE = 64 << 20
 BLOCK = 4 << 20
 """Bytes parsed at once."""
 
-_TEXT = msgspec.json.Encoder(order="sorted")
 _VALUES = msgspec.json.Decoder()
 
 
@@ -227,9 +226,9 @@ def _column(values: list[Any]) -> pa.Array:
     try:
         column = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([text(value) for value in values], pa.string())
+        return pa.array([canonical.text(value) for value in values], pa.string())
     if _has_objects(column.type):
-        return pa.array([text(value) for value in values], pa.string())
+        return pa.array([canonical.text(value) for value in values], pa.string())
     return column
 
 
@@ -250,21 +249,6 @@ def _has_objects(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind):
         return bool(pa.types.is_nested(kind.value_type))
     return bool(pa.types.is_struct(kind))
-
-
-def text(value: Any) -> str | None:
-    """Write a value as text: itself where it is text, else canonical JSON.
-
-    Examples
-    --------
-    >>> text({"b": 1, "a": [True, None]}), text("as it is"), text(None)
-    ('{"a":[true,null],"b":1}', 'as it is', None)
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return json.dumps(value)
-    return _TEXT.encode(value).decode()
 
 
 def lists(texts: Sequence[str | None], *, numbers: bool) -> tuple[list[Any], NDArray[np.bool_]]:

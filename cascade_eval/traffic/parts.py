@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from cascade_eval.traffic import canonical
 from cascade_eval.traffic.batch import array, view
 
 if TYPE_CHECKING:
@@ -288,7 +289,5 @@ def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if column.type == kind:
         return column
     if pa.types.is_nested(column.type) and pa.types.is_string(kind):
-        from cascade_eval.traffic import jsonl
-
-        return pa.array([jsonl.text(value) for value in column.to_pylist()], kind)
+        return pa.array([canonical.text(value) for value in column.to_pylist()], kind)
     return column.cast(kind)

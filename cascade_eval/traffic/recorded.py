@@ -43,6 +43,8 @@ class Traffic:
         How many bad rows may be set aside.
     digest
         Computes the sha256 of the data.
+    notes
+        What to say about the cases wherever they are judged.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Traffic:
     layout: names.Layout
     tolerate: int
     digest: Callable[[], str]
+    notes: tuple[str, ...] = ()
     # What a complete pass has established and later passes need not look for again.
     _established: set[str] = field(default_factory=set, repr=False)
 
