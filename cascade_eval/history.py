@@ -353,6 +353,7 @@ def _prepared(engine: sa.Engine, url: str) -> sa.Table:
         try:
             metadata.create_all(engine)
             with engine.begin() as connection:
+                _add_columns(connection, rows)
                 found = connection.execute(sa.select(sa.func.max(version.c.version))).scalar()
                 if found is None:
                     connection.execute(version.insert().values(version=VERSION))
@@ -363,6 +364,19 @@ def _prepared(engine: sa.Engine, url: str) -> sa.Table:
             time.sleep(0.05 * 2**attempt)
     _refuse_newer(found or VERSION, sa.make_url(url).render_as_string(hide_password=True))
     return rows
+
+
+def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
+    """Add columns a table made by an earlier version lacks; its rows are empty there, as those of files are."""
+    import sqlalchemy as sa
+
+    have = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    prepare = connection.dialect.identifier_preparer
+    for column in table.columns:
+        if column.name not in have:
+            kind = column.type.compile(connection.dialect)
+            name = f"{prepare.quote(table.name)} ADD COLUMN {prepare.quote(column.name)}"
+            connection.execute(sa.text(f"ALTER TABLE {name} {kind}"))
 
 
 def _upsert(connection: sa.Connection, table: sa.Table, records: list[dict[str, Any]]) -> None:

@@ -248,6 +248,19 @@ def test_a_case_gets_its_own_recordings(tmp_path):
                 assert text(ask()) == f"of {name}"
 
 
+def test_calls_cost_what_their_own_recording_says(tmp_path):
+    """However threads note what they were answered, the dollars of a call are never those of another."""
+    request, _ = chat(model="flagship")
+    longer = Outcome("flagship", answer="yes", input_tokens=200, cached_input_tokens=0, output_tokens=10)
+    path = kept(tmp_path / "a.jsonl", chat(), (request, wire.answer(wire.FORMATS[0], longer, request)))
+    with playback.play(path, **TIERS, prices=PRICES) as played, played.case("c1"):
+        ask()
+        ask("flagship")
+        asked = list(played._asked)
+        there, back = (played.source.priced(order, played.judged.rules.prices) for order in (asked, asked[::-1]))
+    assert [one.nano for one in there] == [one.nano for one in back[::-1]] == [120_000, 2_200_000]
+
+
 def test_the_order_of_keys_does_not_matter(tmp_path):
     """Two bodies are the same when they are the same JSON."""
     path = kept(tmp_path / "a.jsonl", chat("yes", extra={"a": 1, "b": 2}))

@@ -256,6 +256,21 @@ def test_columns_an_old_file_lacks_are_empty(tmp_path):
     assert history.read(tmp_path) == (row(1, cases=5),)
 
 
+def test_columns_an_old_table_lacks_are_added(tmp_path):
+    """The same in a database: what was kept is read, and new rows have the column."""
+    import sqlalchemy as sa
+
+    url = f"sqlite:///{tmp_path / 'h.db'}"
+    history.write(url, [row(1, cases=5, latency_p95=2.0)])
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE cascade_eval_history DROP COLUMN latency_p95"))
+    engine.dispose()
+    assert history.read(url) == (row(1, cases=5),)
+    history.write(url, [row(2, latency_p95=3.0)])
+    assert history.read(url) == (row(1, cases=5), row(2, latency_p95=3.0))
+
+
 def test_foreign_and_broken_files_are_named(tmp_path):
     """Neither is skipped: a history that cannot be read whole is not read."""
     history.write(tmp_path, [row(1)])

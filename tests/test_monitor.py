@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -327,6 +328,16 @@ def test_a_cohort_sent_to_the_flagship_has_no_alarm_left():
     assert watched.state == "not measured"
 
 
+def test_a_route_to_the_flagship_ends_an_alarm_and_a_cache_does_not():
+    """What a route takes off the gate is answered by the flagship; what a cache answers says nothing about the gate."""
+    rows = [row(i, disagreed=20) for i in range(3)]
+    away = {"escalated": 0, "decisions": 0, "disagreed": 0, "compared": 0, "kept": 0, "cases": 100}
+    routed = monitor.judge([*rows, row(3, **away, routed=100)], promised(overall="at most 10%"))
+    assert routed.alarms == ()
+    assert routed.outcome == "undecided"
+    assert monitor.judge([*rows, row(3, **away)], promised(overall="at most 10%")).outcome == "alarm"
+
+
 def test_an_alarm_survives_weeks_that_measured_nothing():
     """Not asking the flagship any more does not end an alarm."""
     rows = [row(i, disagreed=20) for i in range(3)] + [row(3, disagreed=0, compared=0)]
@@ -506,6 +517,31 @@ def test_the_command_keeps_weeks_and_answers_in_exit_codes(tmp_path, capsys):
     assert run(*late) == 1
     assert capsys.readouterr().out == first
     assert len(history.read(place)) == 48
+
+
+def test_a_cohort_that_is_missing_from_a_week_measured_again_is_not_vouched_for(tmp_path, capsys):
+    """The same weeks again without Portuguese: nothing of it is left, and it is not measured, not within its budget."""
+    place = str(tmp_path / "history")
+    assert run("--history", place) == 0
+    assert capsys.readouterr().out.count("within 10%") == 2
+    cases = pq.read_table(ROOT / "goldens" / "incident" / "cases.parquet")
+    pq.write_table(cases.filter(pc.equal(cases["language"], "en")), tmp_path / "en.parquet")
+    run("--history", place, "--traffic", str(tmp_path / "en.parquet"))
+    shown = capsys.readouterr().out
+    assert shown.count("within 10%") == 1
+    assert "not measured: no case in this week, measured again" in shown
+    assert {row.kept for row in history.read(place) if row.cohort == (("language", "pt"),)} == {0}
+
+
+def test_traffic_that_is_older_than_the_history_says_so(tmp_path, capsys):
+    """A job that is handed last month's sample again does not look like one that measured this week."""
+    place = str(tmp_path / "history")
+    assert run("--history", place) == 0
+    cases = pq.read_table(ROOT / "goldens" / "incident" / "cases.parquet")
+    pq.write_table(cases.slice(0, 3_000), tmp_path / "early.parquet")
+    capsys.readouterr()
+    run("--history", place, "--traffic", str(tmp_path / "early.parquet"))
+    assert "note: this traffic ends in 2026-W29, and the history in 2026-W37" in capsys.readouterr().out
 
 
 def test_the_command_says_when_it_decided_nothing(tmp_path, capsys):

@@ -266,6 +266,46 @@ def test_an_unmatched_call_says_what_there_is(model, url, case, message):
             ask(model, url=url)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"n": 3}, "for 3 answers at once; traffic holds one for each run"),
+        ({"logprobs": True}, "for log-probabilities, and records has no 'mini.token_logprobs'"),
+    ],
+)
+def test_half_an_answer_is_no_answer(body, message):
+    """A gate over several answers or log-probabilities is not handed one answer, or none, as if that had been recorded."""
+    with (
+        pytest.raises(playback.Unmatched, match=message),
+        playback.play(cases("a"), tiers=["mini", "flagship"]) as played,
+        played.case("a"),
+    ):
+        ask("mini", **body)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_call_in_a_forked_process_is_not_lost():
+    """The child's call to the flagship would be missing here, and the case look as if mini had settled it."""
+
+    def cascade():
+        ask("mini")
+        child = os.fork()
+        if child == 0:
+            try:
+                ask("flagship")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    with (
+        pytest.raises(playback.Unmatched, match="in another process"),
+        playback.play(cases("a"), tiers=["mini", "flagship"]) as played,
+        played.case("a"),
+    ):
+        cascade()
+
+
 def test_an_unknown_case_names_the_nearest():
     """A case that was never recorded is refused where it is begun."""
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import httpx
@@ -221,6 +222,53 @@ def test_a_case_left_without_an_answer_disagrees():
     cases = [case(1, mini={"status": "error"})]
     found = played_as({"c1": ["mini"]}, cases).replay
     assert (found.disagreement.count, found.disagreement.nobs) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("models", "escalated", "disagreed", "unanswered"), [(["mini"], 0, 1, 0), (["mini", "flagship"], 1, 0, 1)]
+)
+def test_code_that_breaks_off_answered_nobody(models, escalated, disagreed, unanswered):
+    """An exception that leaves a case's block, caught further out or not, counts as no answer, whoever was asked before."""
+    with playback.play([case(1)], tiers=["mini", "flagship"]) as played:
+        for broken in (True, False):
+            with contextlib.suppress(ValueError), played.case("c1"):
+                for model in models if broken else []:
+                    ask(CLIENT, model)
+                if broken:
+                    raise ValueError("the answer could not be read")
+            if broken:
+                found = played.replay
+                assert (found.escalation.count, found.disagreement.count or 0) == (escalated, disagreed)
+                assert found.estimate("unanswered").count == unanswered
+        # Taken up again and ended well, it was answered.
+        assert played.replay.estimate("unanswered").count == (played.replay.disagreement.count or 0) == 0
+
+
+def test_what_was_served_after_all_goes_before_an_exception():
+    """Code that catches its own failure outside the block can say whose answer it gave."""
+    with playback.play([case(1)], tiers=["mini", "flagship"]) as played:
+        with contextlib.suppress(ValueError), played.case("c1"):
+            ask(CLIENT, "mini")
+            raise ValueError("the gate could not be asked")
+        played.served("c1", model="mini")
+    assert played.replay.disagreement.count == 0
+
+
+def test_a_threshold_chosen_on_these_cases_proves_nothing_here_either():
+    """As in a suite, disagreement is not measured on the data whose agreement chose the threshold."""
+    recorded = traffic.from_records([case(number) for number in range(80)])
+    for chosen_on, kept in ((recorded.sha256(), False), ("0" * 64, True)):
+        gate = Leaf(Signal("confidence"), 0.8, chosen_on=chosen_on)
+        chosen = Cascade("current", (Tier("mini", "mini", gate), Tier("flagship", "flagship")))
+        with playback.play(recorded, cascade=chosen) as played:
+            for number in range(80):
+                with played.case(f"c{number}"):
+                    ask(CLIENT, "mini")
+        if kept:
+            assert played.replay.disagreement <= 0.1
+        else:
+            with pytest.raises(verdicts.Inconclusive, match="was chosen on this data"):
+                assert played.replay.disagreement <= 0.1
 
 
 def test_a_case_without_any_call_has_no_path():

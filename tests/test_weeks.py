@@ -127,6 +127,51 @@ def test_later_weeks_of_the_history_do_not_speak_for_this_traffic(tmp_path):
     assert any("has 9 weeks after 2026-W30" in note for note in found.record["notes"])
 
 
+def test_an_alarm_after_this_traffic_is_not_passed_over(tmp_path):
+    """An old sample, calm in its own week, passes nothing while the history's later weeks stand in alarm."""
+    remember(tmp_path, {**CALM_WEEKS, **dict.fromkeys(range(31, 34), BAD)})
+    found = judge(tmp_path, {30: CALM}, HISTORY)
+    assert outcomes(found) == {"overall": "not measured", "language=en": "pass", "language=fr": "not measured"}
+    [verdict] = [v for v in found.verdicts if v.cohort == {"language": "fr"}]
+    assert verdict.reason == (
+        "the history goes on to 2026-W33, where an alarm stands since 2026-W31: judge cases of that week"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("threshold: 0.8", "threshold: 0.1"),
+        ("model: mini", "model: mini-2"),
+        ("cohorts: [", "agreement: same label\ncohorts: ["),
+    ],
+)
+def test_weeks_of_another_gate_prove_nothing(tmp_path, before, after):
+    """A changed gate, model or rule of agreement is judged by its own answers, though ten good weeks went before it."""
+    remember(tmp_path, dict.fromkeys(range(20, 30), LARGE))
+    few = {30: {"en": (12, 1), "fr": (12, 1)}}
+    assert set(outcomes(judge(tmp_path, few, HISTORY)).values()) == {"pass"}
+    again = {name.replace("mini.", "mini-2."): column for name, column in columns(few).items()}
+    found = judge(tmp_path, few, HISTORY.replace(before, after), changes=again if "mini-2" in after else None)
+    assert set(outcomes(found).values()) == {"inconclusive"}
+    assert any("were measured under another definition" in note for note in found.record["weeks"]["notes"])
+
+
+def test_an_alarm_of_another_gate_still_stands(tmp_path):
+    """Editing the gate is no way out of an alarm: it stands until the new answers have ended it."""
+    remember(tmp_path, {**CALM_WEEKS, 28: BAD, 29: BAD})
+    found = judge(tmp_path, {30: {"en": (60, 2), "fr": (60, 11)}}, HISTORY.replace("threshold: 0.8", "threshold: 0.7"))
+    assert outcomes(found)["language=fr"] == "fail"
+
+
+def test_weeks_long_past_prove_nothing(tmp_path):
+    """Eight weeks are eight of the calendar: a sample half a year after the last one is judged by itself."""
+    remember(tmp_path, dict.fromkeys(range(2, 12), LARGE))
+    few = {"en": (12, 1), "fr": (12, 1)}
+    assert set(outcomes(judge(tmp_path, {40: few}, HISTORY)).values()) == {"inconclusive"}
+    assert set(outcomes(judge(tmp_path, {18: few}, HISTORY)).values()) == {"pass"}
+
+
 def test_without_a_history_the_traffic_is_all_there_is_and_that_is_said(tmp_path):
     """The note counts the weeks, and each verdict says that it rests on this traffic alone."""
     found = judge(tmp_path, CALM_WEEKS)

@@ -62,11 +62,14 @@ def monitor(
     # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
     opened = runs.open(alone(found), traffic_path=traffic, tolerate=tolerate)
     rows = _measure(found, opened, **options)
+    late: list[str] = []
     if history is not None:
-        history_.write(history, rows)
+        history_.write(history, [*rows, *monitor_.gone(rows, history_.read(history, suite=rows[0].suite))])
+        measured = rows
         rows = history_.read(history, suite=rows[0].suite, since=options["since"])
+        late = list(_late(measured, rows))
     findings = monitor_.judge(rows, found.budgets, confidence=found.confidence)
-    for line in lines(rows, findings):
+    for line in (*lines(rows, findings), *late):
         click.echo(line)
     if files := reporting.Files(report, evidence):
         _report(files, found, opened, rows, alone=history is None)
@@ -78,9 +81,15 @@ def _report(files: reporting.Files, found: Suite, opened: Opened, rows: Sequence
     from cascade_eval import diagnosis, weeks
 
     watching = weeks.watch_rows(found, weeks.Weeks(tuple(rows), alone=alone))
-    diagnose = getattr(diagnosis, "run", None)
-    found_ = [] if diagnose is None else [one.record() for one in diagnose(found, opened.traffic, rows=rows)]
-    reporting.write(files, found, opened.traffic, {"findings": found_}, data=opened.data, watching=watching)
+    causes = [one.record() for one in diagnosis.run(found, opened.traffic, rows=rows)]
+    reporting.write(files, found, opened.traffic, {"findings": causes}, data=opened.data, watching=watching)
+
+
+def _late(measured: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
+    """Say so where the history goes on after this traffic: what stands was not measured just now."""
+    mine, last = max(row.window for row in measured), max(row.window for row in rows)
+    if mine < last:
+        yield f"note: this traffic ends in {mine}, and the history in {last}: what stands is of {last}, not of this traffic"
 
 
 def _measure(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cascade_eval.monitor.judging import judge
 from cascade_eval.monitor.movements import LOOKS
 from cascade_eval.monitor.nouns import KINDS, Change, Cohort, Finding, Findings, Kind, Row, Watched, label
-from cascade_eval.monitor.rows import WHOLE, fixed, weekly, whole
+from cascade_eval.monitor.rows import WHOLE, fixed, gone, weekly, whole
 
 __all__ = [
     "KINDS",
@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "Watched",
     "fixed",
+    "gone",
     "judge",
     "label",
     "weekly",

@@ -113,7 +113,7 @@ def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Ite
     complete = len({row.window for row in rows if row.complete})
     if complete < movements.REFERENCE:
         yield (
-            f"{cascade}: {complete} complete weeks; movements of escalation are looked at from {movements.REFERENCE}, and "
+            f"{cascade}: {complete} complete week{'' if complete == 1 else 's'}; movements of escalation are looked at from {movements.REFERENCE}, and "
             f"compared with the first {movements.REFERENCE}"
         )
     last = max(rows, key=lambda row: row.window)

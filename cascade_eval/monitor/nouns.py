@@ -63,6 +63,8 @@ class Row:
         On fixed sets: answers that agree with the reference, and answers that were compared.
     reason
         Why disagreement (on fixed sets: agreement) was not measured; None where it was.
+    routed
+        Cases that a route sent to the flagship at once; raw count.
     definition
         Hash of the cascade and of the rule of agreement the week was measured under; None where nobody knows.
     """
@@ -101,6 +103,7 @@ class Row:
     agreed: int = 0
     answered: int = 0
     reason: str | None = None
+    routed: int = 0
     definition: str | None = None
 
     @property

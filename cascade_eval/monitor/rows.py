@@ -21,7 +21,7 @@ from cascade_eval.suite import counting, evaluation
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -167,6 +167,35 @@ def fixed(
     return tuple(_fixed_row(suite, name, kind, window, cohort, sums) for (name, cohort), sums in found.items())
 
 
+def gone(rows: Sequence[Row], kept: Iterable[Row]) -> tuple[Row, ...]:
+    """Return an empty row for each cohort that a history has in the weeks of these rows, and they have not.
+
+    Weeks are replaced whole. Without this a cohort that is missing from a week measured again would be vouched for by
+    what was measured of it before.
+
+    Parameters
+    ----------
+    rows
+        Of the traffic at hand.
+    kept
+        Of the history.
+
+    Examples
+    --------
+    >>> old = [Row("s", "c", "production", "2026-W30", (("language", name),), kept=60) for name in ("en", "pt")]
+    >>> [(row.cohort, row.kept, row.reason) for row in gone(old[:1], old)]
+    [((('language', 'pt'),), 0, 'no case in this week, measured again')]
+    """
+    weeks = {row.key[:4] for row in rows}
+    have = {row.key for row in rows}
+    lost = [row for row in kept if row.key[:4] in weeks and row.key not in have]
+    reason = "no case in this week, measured again"
+    return tuple(
+        Row(row.suite, row.cascade, row.kind, row.window, row.cohort, complete=row.complete, reason=reason)
+        for row in lost
+    )
+
+
 def _plan(suite: Suite, traffic: Traffic, front: tuple[str, ...]) -> counting.Plan:
     """Plan what a suite counts, with every family split by week, and nothing but what the monitor watches."""
     alone = replace(
@@ -246,6 +275,7 @@ def _of_family(
             regeneration_known=int(raw["regeneration_known"][i]),
             compared=int(raw["compared"][i]),
             disagreed=int(raw["disagreed"][i]),
+            routed=int(raw["routed"][i]),
             definition=definition,
             **_escalation(own["escalation"]),
             **_disagreement(own["disagreement"]),
@@ -284,6 +314,7 @@ def _masks(tiers: int) -> dict[str, Any]:
     compared = kept & (served != UNSAMPLED) & (served != UNKNOWN)
     chosen = {
         "decisions": start < last,
+        "routed": start == last,
         "escalated": (start < last) & (settled == last),
         "kept": kept,
         "compared": compared,

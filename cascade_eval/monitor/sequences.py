@@ -61,8 +61,8 @@ def _sequence(
     s = np.array([row.least if row is not None else 0.0 for row in rows])
     n = np.array([row.least_size if row is not None else 0.0 for row in rows])
     log_e = sequential.log_e_process(s, n - s, most, *sequential.prior(most))
-    # Nothing was kept: the flagship answered everything, and there is nothing to be wrong about.
-    empty = np.array([row is not None and row.kept == 0 and row.decisions > 0 for row in rows])
+    # Nothing was kept: gates or a route sent everything to the flagship, and there is nothing to be wrong about.
+    empty = np.array([row is not None and row.kept == 0 and row.decisions + row.routed > 0 for row in rows])
     run = sequential.watch(np.where(n > 0, log_e, np.nan), at=at, released=empty)
     standing = tuple(window for window, on in zip(windows, run.alarm.tolist(), strict=True) if on)
     proof = recent(windows, rows, run.alarm)
@@ -93,7 +93,7 @@ def recent(windows: Sequence[str], rows: Sequence[Row | None], alarms: NDArray[n
 
 
 def _number(window: str) -> int:
-    """Number the weeks of the calendar; traffic that is looked at as one has no week."""
+    """Return the number of a week of the calendar; traffic that is looked at as one has none."""
     year, separator, week = window.partition("-W")
     return dt.date.fromisocalendar(int(year), 1, 1).toordinal() // 7 + int(week) if separator else 0
 

@@ -130,6 +130,7 @@ def play(
     if found is None:
         raise errors.UsageError("what is to be played? Name traffic, a cassette, or a suite.")
     opened = playing.open_source(found, settings, columns=columns, base=base)
+    judged = playing.unflattered(judged, opened)
     with playing.playing(Playback(opened, judged, case_header, case_variable, tuple(allow))) as played:
         yield played
 

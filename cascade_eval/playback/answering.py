@@ -139,6 +139,8 @@ class FromTraffic:
             )
         self.check_case(case)
         place = self._place(case, model)
+        if adapter is None:
+            self._check_asked(request, case, model)
         charged = adapter is None or adapter.charged
         run, fresh = self._next(request, case, model) if charged else (0, True)
         batch, row = (self.batch, place) if run == 0 else self._again(model).at(case, run)
@@ -156,6 +158,20 @@ class FromTraffic:
         if asked.status == "error":
             return wire.failed(), asked, fresh
         return wire.plain(adapter.reply(self._row(batch, row, model, place))), asked, fresh
+
+    def _check_asked(self, request: Request, case: str, model: str) -> None:
+        """Refuse what a gate would decide by and traffic does not hold: half an answer looks like a sure one."""
+        several, include = request.asked("n"), request.asked("include")
+        if isinstance(several, int) and several > 1:
+            raise NoRecording(
+                f"case '{case}' asked '{model}' for {several} answers at once; traffic holds one for each run. Ask "
+                f"{several} times, or play a cassette."
+            )
+        asked = request.asked("logprobs") or (isinstance(include, list) and "message.output_text.logprobs" in include)
+        if asked and traffic.Field(model, "token_logprobs") not in self.recorded.fields:
+            raise NoRecording(
+                f"case '{case}' asked '{model}' for log-probabilities, and {self.recorded.name} has no '{model}.token_logprobs'."
+            )
 
     def _place(self, case: str, model: str) -> int:
         if model not in self._statuses:
@@ -335,7 +351,6 @@ class FromCassette:
         self.exchanges = exchanges
         self.name = name
         self.settings = settings
-        self.played: list[int] = []
         self._used: set[int] = set()
         self._runs: Counter[tuple[str | None, str | None]] = Counter()
         self._lock = threading.Lock()
@@ -388,17 +403,16 @@ class FromCassette:
         limit = self.settings.limit(request, model, exchange.latency_s, late=late)
         status = "timeout" if limit is not None else found.status if found else _status(exchange.response)
         case = exchange.case if case is None else case
-        self.played.append(number)
         run = self._runs[case, model]
         self._runs[case, model] += 1
         charged = adapter is None or adapter.charged
         said = found.answer if found else None
-        asked = Asked(case, model, status, run, charged, limit, said)
+        asked = Asked(case, model, status, run, charged, limit, said, number)
         return too_slow(asked) if limit is not None else _at_once(exchange.response), asked
 
     def priced(self, asked: Sequence[Asked], prices: costs.Prices) -> list[Priced]:
         """Return what each call took: its tokens at their price, as traffic is charged."""
-        rows = [_record(str(i), one, self.exchanges[self.played[i]]) for i, one in enumerate(asked)]
+        rows = [_record(str(i), one, self.exchanges[one.number]) for i, one in enumerate(asked)]
         if not rows:
             return []
         batch = traffic.from_records(rows, name=self.name).read()
@@ -418,10 +432,10 @@ class FromCassette:
                 one = Asked(exchange.case, self.settings.model(found.model), found.status, said=found.answer)
                 rows[exchange.case].setdefault(str(one.model), _row(one, exchange))
         played: set[tuple[str, str]] = set()
-        for i, one in enumerate(asked):
+        for one in asked:
             # Of several calls the last that was answered stands for the model.
             if one.case in rows and one.model and (one.status == "ok" or (one.case, one.model) not in played):
-                rows[one.case][one.model] = _row(one, self.exchanges[self.played[i]])
+                rows[one.case][one.model] = _row(one, self.exchanges[one.number])
                 played.add((one.case, one.model))
         records = [
             {"case_id": case, **facts.get(case, {}), "models": {model: dict(row) for model, row in rows[case].items()}}

@@ -169,6 +169,8 @@ class Asked:
         Seconds after which it timed out, where the recording took longer.
     said
         What it answered, as text.
+    number
+        Which recording of a cassette answered.
     """
 
     case: str | None
@@ -178,6 +180,7 @@ class Asked:
     charged: bool = True
     limit: float | None = None
     said: str | None = None
+    number: int = -1
 
 
 @dataclass(frozen=True)

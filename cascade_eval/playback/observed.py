@@ -22,7 +22,7 @@ from cascade_eval.replay.decisions import TIMED_OUT, UNRESOLVED, WAS_REFUSED, sa
 from cascade_eval.traffic import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,6 +79,7 @@ def build(
     calls: Sequence[tuple[Asked, Priced]],
     served: Mapping[str, int],
     *,
+    left: Collection[str] = (),
     context: metrics.Context,
 ) -> Replay:
     """Turn calls into a replay.
@@ -95,6 +96,8 @@ def build(
         In the order in which they were made, with what each took.
     served
         Position of the tier whose answer a case was given, where the code said so.
+    left
+        Cases whose code ended with an exception, so that nobody was answered unless `served` says otherwise.
     context
         Floors and confidence.
 
@@ -122,7 +125,7 @@ def build(
     settled[cached] = UNRESOLVED
     first = np.array([min(paths[case].asked, default=last) for case in ids], dtype=np.int8)
     known = settled != UNRESOLVED
-    answered = [paths[case].answered for case in ids]
+    answered = [[] if case in left and case not in served else paths[case].answered for case in ids]
     spoke = np.array([last in positions for positions in answered], dtype=np.bool_)
     silent = np.array([not positions for positions in answered], dtype=np.bool_)
     decisions = Decisions(

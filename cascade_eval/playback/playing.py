@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import threading
 import time
@@ -27,6 +28,11 @@ CASE: ContextVar[str | None] = ContextVar("cascade_eval.playback.CASE", default=
 """The case the code works on, where `Playback.case` said so."""
 
 HEADER = "x-case-id"
+
+_FORKED = (
+    "a call was made in another process, where it is not seen by this one. Make the calls of a case in the process of the "
+    "test, in threads or tasks."
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,10 @@ class Playback:
     _served: dict[str, str] = field(default_factory=dict)
     _begun: list[float] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _left: dict[str, None] = field(default_factory=dict)
+    _process: int = field(default_factory=os.getpid)
+    # Shared with processes that are forked, whose own memory is lost.
+    _elsewhere: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
 
     @contextlib.contextmanager
     def case(self, case_id: object, **columns: object) -> Iterator[None]:
@@ -110,6 +120,12 @@ class Playback:
         token = CASE.set(name)
         try:
             yield
+        except Exception:
+            # Whoever catches it further out, this code answered nobody.
+            self._left[name] = None
+            raise
+        else:
+            self._left.pop(name, None)
         finally:
             CASE.reset(token)
 
@@ -184,8 +200,7 @@ class Playback:
             tiers are.
         """
         cascade = self._cascade()
-        if self.problems:
-            raise matching.Unmatched(self.problems)
+        self.check()
         if not self._run:
             raise errors.UsageError(
                 "no case was run: nothing was measured. Run each within `with played.case(case_id):`."
@@ -200,7 +215,14 @@ class Playback:
         tiers = {tier.model: position for position, tier in enumerate(cascade.tiers)}
         served = {case: tiers[model] for case, model in self._served.items()}
         found = observed.build(
-            cascade, batch, ids, self.judged.rules, self._priced(), served, context=self.judged.context
+            cascade,
+            batch,
+            ids,
+            self.judged.rules,
+            self._priced(),
+            served,
+            left=self._left,
+            context=self.judged.context,
         )
         return replace(found, inconclusive=self.judged.inconclusive)
 
@@ -211,10 +233,20 @@ class Playback:
             )
         return self.judged.cascade
 
+    def check(self) -> None:
+        """Raise `Unmatched` where a request was not answered, in this process or one that was forked from it."""
+        if self._elsewhere[0]:
+            self.problems[_FORKED] = None
+        if self.problems:
+            raise matching.Unmatched(self.problems)
+
     def answer(self, request: Request) -> Response | None:
         """Answer a request of a client; None lets it through."""
         if request.host in self.allow:
             return None
+        if os.getpid() != self._process:
+            self._elsewhere[0] = 1
+            raise self.stop(_FORKED)
         case = self._case_of(request)
         try:
             response, asked, fresh = self.source.answer(request, case)
@@ -246,6 +278,8 @@ class Playback:
 
     def keep(self, request: Request, response: Response, seconds: float) -> None:
         """Note what a real call came to."""
+        if os.getpid() != self._process:
+            self._elsewhere[0] = 1
         assert isinstance(self.source, answering.FromCassette)
         case = self._case_of(request)
         exchange = cassettes.scrubbed(cassettes.Exchange(request, response, case, seconds))
@@ -273,11 +307,12 @@ def _leaving(played: Playback) -> Iterator[None]:
     except matching.Unmatched:
         raise
     except Exception as error:
-        if played.problems:
-            raise matching.Unmatched(played.problems) from error
+        try:
+            played.check()
+        except matching.Unmatched as unmatched:
+            raise unmatched from error
         raise
-    if played.problems:
-        raise matching.Unmatched(played.problems)
+    played.check()
 
 
 @contextlib.contextmanager
@@ -298,6 +333,7 @@ def taping(played: Playback, path: Path) -> Iterator[Playback]:
     with overhearing.overheard(played.keep):
         try:
             yield played
+            played.check()
         except BaseException:
             if played.kept():
                 cassettes.write(path.with_suffix(".partial.jsonl"), played.kept())
@@ -332,6 +368,16 @@ def open_source(
     if (path / "golden.yaml").is_file():
         return answering.FromTraffic(goldens.open(name, columns=columns or {}, base=base).traffic, settings)
     return answering.FromTraffic(traffic.open(name, columns=columns or {}, base=base), settings)
+
+
+def unflattered(judged: Judged, source: answering.FromTraffic | answering.FromCassette) -> Judged:
+    """Return the same without proof of what a threshold chosen on this very data makes good."""
+    if judged.cascade is None or not isinstance(source, answering.FromTraffic):
+        return judged
+    from cascade_eval.suite import evaluation
+
+    problems = evaluation.flattered(judged.cascade, source.recorded)
+    return replace(judged, context=replace(judged.context, problems=problems))
 
 
 def judged_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +35,9 @@ class Weeks:
         Whether there is nothing but this traffic.
     notes
         What to say about them.
+    later
+        Rows the history has after this traffic's last week: they prove nothing about it, and an alarm in them is not
+        passed over.
     """
 
     rows: tuple[Row, ...] = ()
@@ -41,6 +45,7 @@ class Weeks:
     silent: Mapping[str, str] = field(default_factory=dict)
     alone: bool = True
     notes: tuple[str, ...] = ()
+    later: tuple[Row, ...] = ()
 
 
 def asked(found: Suite) -> bool:
@@ -103,15 +108,16 @@ def _joined(own: Sequence[Row], kept: Sequence[Row], shown: str, command: str) -
     replaced = {(row.cascade, row.kind, row.window) for row in own}
     past = [row for row in kept if row.window <= last and (row.cascade, row.kind, row.window) not in replaced]
     past = [row for row in past if row.cascade in judged]
-    later = len({row.window for row in kept if row.window > last})
-    notes = [f"the history {shown} has {later:,} weeks after {last}, the last of this traffic; they were left out"]
+    later = tuple(row for row in kept if row.window > last and row.cascade in judged and row.kind == "production")
+    after = len({row.window for row in later})
+    notes = [f"the history {shown} has {after:,} weeks after {last}, the last of this traffic; they were left out"]
     known = {row.cascade for row in kept if row.kind == "production"}
     silent = {
         name: f"the history {shown} has no week of the cascade '{name}'. Add one: {command}"
         for name in judged
         if name not in known
     }
-    return Weeks((*past, *own), None, silent, alone=not past, notes=tuple(notes if later else ()))
+    return Weeks((*past, *own), None, silent, alone=not past, notes=tuple(notes if later else ()), later=later)
 
 
 def _alone(own: Sequence[Row]) -> Iterator[str]:
@@ -129,7 +135,7 @@ def _other(shown: str, name: str, kept: Sequence[Row], command: str) -> str:
 
 
 def _command(found: Suite) -> str:
-    where = '"$HISTORY"' if "://" in (found.history or "") else found.resolve(found.history or "")
+    where = '"$HISTORY"' if "://" in (found.history or "") else os.path.relpath(found.resolve(found.history or ""))
     return f"cascade-eval monitor {found.name} --history {where}"
 
 

@@ -15,7 +15,7 @@ from cascade_eval.weeks.blocks import blocks
 from cascade_eval.weeks.gathering import Weeks, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from cascade_eval.budgets import Budget
@@ -55,8 +55,12 @@ def watch_rows(found: Suite, weeks: Weeks) -> Watching:
             here = [one for one in sequences_ if _lately(one, rows)]
             gone = [monitor.label(one.cohort) for one in sequences_ if _known(one, rows) and one not in here]
             notes += [f"{cascade}: no case in {sequences.RECENT} weeks, not judged: {', '.join(gone)}"] if gone else []
-            silent = weeks.silent.get(cascade)
-            judged[cascade, budget] = tuple(_judged(here, budget, rows, found, silent, alone=weeks.alone))
+            alarmed = {one.cohort for one in here if one.state == "alarm"}
+            raised = _raised_later(cascade, budget, rows, weeks.later, _alpha(found))
+            lost = {cohort: why for cohort, why in raised if cohort not in alarmed}
+            if (silent := weeks.silent.get(cascade)) is not None:
+                lost = dict.fromkeys((one.cohort for one in here), silent)
+            judged[cascade, budget] = tuple(_judged(here, budget, rows, found, lost, alone=weeks.alone))
     return Watching(judged, None, tuple(dict.fromkeys(notes)), blocks(weeks.rows, findings))
 
 
@@ -74,13 +78,32 @@ def _lately(sequence: Watched, rows: Sequence[Row]) -> bool:
     return sequence.state == "alarm" or any(row.cohort == sequence.cohort and row.window in recent for row in rows)
 
 
+def _raised_later(
+    cascade: str, budget: Budget, rows: Sequence[Row], later: Sequence[Row], alpha: float
+) -> Iterator[tuple[Cohort, str]]:
+    """Yield cohorts for which an alarm stands after these rows, under the same definition, and what that means."""
+    known = {row.definition for row in rows if row.window == max(row.window for row in rows)}
+    after = [row for row in later if row.cascade == cascade and row.definition in known]
+    for one, _ in sequences.run(cascade, [*rows, *after], [budget], alpha, sequential.ALARM) if after else ():
+        if one.state == "alarm":
+            since = f"the history goes on to {one.windows[-1]}, where an alarm stands since {one.since}"
+            yield one.cohort, f"{since}: judge cases of that week"
+
+
 def _judged(
-    found: Sequence[Watched], budget: Budget, rows: Sequence[Row], suite: Suite, silent: str | None, *, alone: bool
+    found: Sequence[Watched],
+    budget: Budget,
+    rows: Sequence[Row],
+    suite: Suite,
+    lost: Mapping[Cohort, str],
+    *,
+    alone: bool,
 ) -> Iterator[Verdict]:
     for sequence in found:
         own = {row.window: row for row in rows if row.cohort == sequence.cohort}
-        if silent is not None or sequence.state == "not measured":
-            yield _unmeasured(budget, sequence.cohort, len(found), silent or sequence.reason or "nothing was compared")
+        why = lost.get(sequence.cohort)
+        if why is not None or sequence.state == "not measured":
+            yield _unmeasured(budget, sequence.cohort, len(found), why or sequence.reason or "nothing was compared")
             continue
         span = _span(sequence)
         estimate = _estimate([own[window] for window in span if window in own], suite.confidence)
