@@ -293,7 +293,7 @@ def _mark(digits: str | None, mark: str | None, phrase: str, unit: str) -> str:
     if "$" in (digits or ""):
         mark = "$" if mark is None else f"${mark}"
     if mark is None:
-        raise ValueError(f"'{phrase}' has no unit. {_write(phrase, unit)}")
+        raise ValueError(f"'{phrase}' has no unit. {_share(phrase, unit) or _write(phrase, unit)}")
     if mark not in allowed:
         raise ValueError(f"'{phrase}' is not in {_spoken(unit)}. {_write(phrase, unit)}")
     return mark
@@ -323,6 +323,19 @@ def _checked(low: float | None, high: float | None, text: str, unit: str) -> Bou
             "most 0.3%, 0 of 10,000 proves at most 0.03% (95% confidence). Write 'at most 0.3%'."
         )
     return Bound(low, high, text, unit)
+
+
+def _share(phrase: str, unit: str) -> str | None:
+    """Ask which is meant by a number below one where per cent are wanted: 0.3 is likelier 30% than 0.3%."""
+    found = re.findall(r"\d+(?:\.\d+)?|\.\d+", phrase)
+    if next(iter(_UNITS[unit].marks)) != "%" or not any(0 < Decimal(number) < 1 for number in found):
+        return None
+    if any(Decimal(number) > 1 for number in found):
+        return None
+    shares = iter([f"{_plain((Decimal(number) * 100).normalize())}%" for number in found])
+    as_share = re.sub(r"\d+(?:\.\d+)?|\.\d+", lambda _: next(shares), phrase)
+    as_written = re.sub(r"\d+(?:\.\d+)?|\.\d+", lambda number: f"{number[0]}%", phrase)
+    return f"Write '{as_share}' or '{as_written}', whichever is meant."
 
 
 def _write(phrase: str, unit: str) -> str:

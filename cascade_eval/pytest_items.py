@@ -64,6 +64,7 @@ class Finding:
             "cascade": self.cascade["name"],
             "outcome": verdict["outcome"],
             "excused": self.excused,
+            "not_measured": bool(verdict.get("not_measured")),
             "headline": self.headline(),
             "asserted": list(self.asserted),
         }

@@ -460,11 +460,14 @@ def _closing(run: Run, undecided: list[tuple[str, Record]], *, verbose: bool) ->
         yield f"INCONCLUSIVE {terminal.clean(nodeid)} - {facts['headline']}"
     if len(undecided) > LINES:
         yield f"… and {len(undecided) - LINES:,} more inconclusive verdicts"
-    failing = sum(not facts["excused"] for _, facts in undecided)
-    if failing:
-        yield f"inconclusive counts as failure: {_some(failing, 'verdict')}"
-    if len(undecided) > failing:
-        yield f"inconclusive counts as a warning: {_some(len(undecided) - failing, 'verdict')}"
+    missing = sum(facts["not_measured"] for _, facts in undecided)
+    excused = sum(facts["excused"] for _, facts in undecided)
+    if missing:
+        yield f"not measured always counts as failure: {_some(missing, 'verdict')}"
+    if len(undecided) > missing + excused:
+        yield f"inconclusive counts as failure: {_some(len(undecided) - missing - excused, 'verdict')}"
+    if excused:
+        yield f"inconclusive counts as a warning: {_some(excused, 'verdict')}"
     count = run.count()
     if count["items"] < count["of"]:
         yield f"a partial run: {count['items']:,} of {count['of']:,} items ran"

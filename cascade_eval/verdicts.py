@@ -13,10 +13,11 @@ Scandinavian Journal of Statistics 6, 1979).
 from __future__ import annotations
 
 import math
+import numbers
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Inconclusive(Exception):  # noqa: N818  it is not an error: it is the thir
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate:  # noqa: PLW1641  the decorator gives it a hash of the fields it compares
     """A number with what it rests on.
 
     Parameters
@@ -125,6 +126,21 @@ class Estimate:
 
     def __ge__(self, other: float) -> Verdict:
         return self._compare(other, None)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, numbers.Real):
+            raise TypeError(
+                f"an estimate has bounds and equals no number; compare it: {self.metric} <= {other}, or its .value"
+            )
+        if not isinstance(other, Estimate):
+            return NotImplemented
+        compared = [one.name for one in fields(self) if one.compare]
+        return all(getattr(self, name) == getattr(other, name) for name in compared)
+
+    def __lt__(self, other: object) -> NoReturn:
+        raise TypeError(f"a promise includes its bound; write {self.metric} <= {other} or >= {other}")
+
+    __gt__ = __lt__
 
     def __bool__(self) -> bool:
         raise TypeError(f"an estimate is neither true nor false; compare it: {self.metric} <= 0.05")

@@ -55,7 +55,7 @@ def test_a_bound_is_read_exactly(text, unit, low, high):
         (
             "at most 0.05",
             "rate",
-            "'at most 0.05' has no unit. Write 'at most 0.05%', 'at least 0.05%' or '0.05% to 0.10%'.",
+            "'at most 0.05' has no unit. Write 'at most 5%' or 'at most 0.05%', whichever is meant.",
         ),
         ("at most 105%", "rate", "'at most 105%' is over 100%, which no rate can be."),
         ("10% to 5%", "rate", "'10% to 5%' ends before it begins. Write '5% to 10%'."),
@@ -65,6 +65,12 @@ def test_a_bound_is_read_exactly(text, unit, low, high):
         ("at most 200 ms", "rate", "'at most 200 ms' is not in %."),
         ("at most 5%", "seconds", "'at most 5%' is not in ms or s. Write 'at most 5 ms'"),
         ("at mots 7s", "seconds", "Write 'at most 7 s', 'at least 7 s' or '7 s to 14 s'."),
+        (
+            "at most 0.3",
+            "rate",
+            "'at most 0.3' has no unit. Write 'at most 30%' or 'at most 0.3%', whichever is meant.",
+        ),
+        ("0.2 to 0.4", "ratio", "'0.2 to 0.4' has no unit. Write '20% to 40%' or '0.2% to 0.4%', whichever is meant."),
         ("at most 0.002", "dollars", "has no unit. Write 'at most $0.002', 'at least $0.002' or '$0.002 to $0.004'."),
         ("at most $5%", "dollars", "'at most $5%' is not in $."),
         ("200 to 500", "seconds", "'200 to 500' has no unit."),

@@ -67,6 +67,7 @@ def test_help_costs_nothing():
         (["check", "x.yaml", "--tolerate", "-1"], "Invalid value for '--tolerate'"),
         (["schema", "sweet"], "'sweet' is not one of 'suite', 'evidence'"),
         (["report"], "Missing argument 'EVIDENCE'"),
+        (["audit", "read", "s.cascade.yaml"], "Help: cascade-eval audit read --help"),
         (["demo", "--kep"], "No such option '--kep'"),
     ],
 )
@@ -170,7 +171,7 @@ def test_check_looks_at_other_cases(capsys, made):
     code, out, _ = run(capsys, "check", "evals/support.cascade.yaml", "--traffic", "week.jsonl", "--tolerate", "1")
     assert code == 0
     assert "400 cases of week.jsonl" in out
-    assert "1 bad rows set aside" in out
+    assert "1 bad row set aside" in out
 
 
 def test_outlooks_are_those_of_the_exact_test(made):

@@ -222,7 +222,7 @@ def test_rows_set_aside_are_counted_and_named(tmp_path):
     """Nothing is dropped in silence."""
     found = judge(tmp_path, {"mini.cost_usd": lambda t: every(t["mini.cost_usd"], NUMBER == 9, -1.0)}, tolerate=1)
     assert (found.record["data"]["bad_rows"], found.record["data"]["cases"]) == (1, CASES - 1)
-    assert any(note.startswith("1 bad rows were set aside") and "case-0009" in note for note in found.record["notes"])
+    assert any(note.startswith("1 bad row was set aside") and "case-0009" in note for note in found.record["notes"])
 
 
 def test_advice_is_computed_for_what_failed_and_nothing_else(tmp_path):

@@ -123,6 +123,129 @@ def test_a_model_the_map_does_not_name_is_counted(tmp_path):
     assert made_logs.accounted(found.report)
 
 
+def test_a_column_no_record_has_is_said(tmp_path, capsys):
+    """A mistyped path is no empty column: the command, the traffic and the error of a suite name it."""
+    shutil.copy(SAMPLES / "otel_current.jsonl", tmp_path / "log.jsonl")
+    columns = {"language": "app.langage", "confidence": "app.gate.confidence"}
+    opened = importers.open("otel", tmp_path / "log.jsonl", models=GPT, columns=columns, cache=False)
+    [note] = opened.notes
+    assert note.endswith("no record has a value at 'app.langage', which is to be the column 'language'")
+    said = ["--model", "mini=gpt-4.1-nano", "--model", "flagship=gpt-4.1", "--column", "language=app.langage"]
+    assert cli.run(["import", "otel", str(tmp_path / "log.jsonl"), "-o", str(tmp_path / "out"), *said]) == 0
+    assert "0  records with a value at 'app.langage': there is no column 'language'" in capsys.readouterr().out
+    (tmp_path / "a.cascade.yaml").write_text(
+        "traffic: {otel: log.jsonl, models: {mini: gpt-4.1-nano, flagship: gpt-4.1}}\n"
+        "columns: {language: app.langage, confidence: app.gate.confidence}\n"
+        "cascades:\n"
+        "  now:\n"
+        "    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.8}}\n"
+        "    - {tier: flagship, model: flagship}\n"
+        "cohorts: [language]\n"
+        "budgets: {escalation: {overall: at most 90%}}\n"
+    )
+    with pytest.raises(
+        DataError, match=r"no case has a column 'language'(.|\n)*no record has a value at 'app\.langage'"
+    ):
+        runs.check(suite.load(tmp_path / "a.cascade.yaml"))
+
+
+def test_a_cached_log_is_named_where_it_lies_now(tmp_path):
+    """The same bytes in another place share the rows of the cache, and not the name of the first place."""
+    lines = [*(SAMPLES / "otel_current.jsonl").read_text().splitlines(), "{broken"]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        log = made_logs.write(tmp_path / name / "log.jsonl", lines)
+        opened = importers.open("otel", log, models=GPT, tolerate=1, cache=tmp_path / "cache")
+        assert opened.name == str(log)
+        assert [problem.file for problem in opened.set_aside] == [str(log)]
+    assert len(list((tmp_path / "cache" / "imported").iterdir())) == 1
+
+
+def test_a_model_no_record_has_is_answered_with_recorded_names(tmp_path):
+    """What may be written are names of the log, not the suite's own labels."""
+    models = {"mini": "turbo", "flagship": "gpt-4.1"}
+    with pytest.raises(DataError, match=r"names 'turbo'\. Allowed: 'gpt-4\.1', 'gpt-4\.1-nano'"):
+        made_logs.read(SAMPLES / "otel_current.jsonl", tmp_path / "out", models=models)
+
+
+def test_calls_left_out_are_said_wherever_the_log_is_judged(tmp_path, monkeypatch):
+    """A judge the map does not name is in no cost; the evidence of a suite says so, as the command does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = SAMPLES / "otel_current.jsonl"
+    assert importers.open("otel", path, models=GPT, cache=False).notes == ()
+    for cache in (False, tmp_path / "cache"):
+        [note] = importers.open("otel", path, models={"mini": "gpt-4.1-nano"}, cache=cache).notes
+        assert "4 calls of models the map does not name ('gpt-4.1') are left out, and in no cost" in note
+    judge = made_logs.line(made_logs.span(50, 50, "o3-judge"))
+    made_logs.write(tmp_path / "log.jsonl", [*path.read_text().splitlines(), judge])
+    (tmp_path / "a.cascade.yaml").write_text(
+        "traffic: {otel: log.jsonl, models: {mini: gpt-4.1-nano, flagship: gpt-4.1}}\n"
+        "columns: {confidence: app.gate.confidence}\n"
+        "cascades:\n"
+        "  now:\n"
+        "    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.8}}\n"
+        "    - {tier: flagship, model: flagship}\n"
+        "budgets: {escalation: {overall: at most 90%}}\n"
+    )
+    notes = runs.evaluate(suite.load(tmp_path / "a.cascade.yaml")).record["notes"]
+    assert any("1 calls of models the map does not name ('o3-judge')" in note for note in notes)
+
+
+def asked_and_answered(asked, answered, number=1):
+    """Make a line of a call that names both models."""
+    names = {"gen_ai.request.model": asked, "gen_ai.response.model": answered}
+    return made_logs.line(made_logs.span(number, number, asked, attributes=names))
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "model"),
+    [
+        ("gpt-4.1", "gpt-4.1-2025-04-14", "flagship"),
+        ("gpt-4.1", "gpt-4.1-nano", None),
+        ("gpt-4.1", "gpt-4.1-nano-2025-04-14", None),
+        ("gpt-4.1-nano", "gpt-4.1-2025-04-14", None),
+        ("gpt-4.1", "o3-mini", "flagship"),
+    ],
+)
+def test_a_tier_that_another_tier_answered_for_is_set_aside(tmp_path, asked, answered, model):
+    """Where a gateway fell back to the cheap model, its answer is not compared with itself under the flagship's name."""
+    good = [asked_and_answered(name, name, 10 + n) for n, name in enumerate(GPT.values())]
+    log = made_logs.write(tmp_path / "log.jsonl", [asked_and_answered(asked, answered), *good])
+    report = made_logs.read(log, tmp_path / "out", models=GPT).report
+    assert dict(report.models) == ({"mini": 1, "flagship": 1} if model is None else {"mini": 1, "flagship": 2})
+    assert [reason.reason for reason in report.set_aside] == (
+        [] if model else ["the model that was asked and the one that answered are two tiers of the map"]
+    )
+    assert made_logs.accounted(report)
+
+
+@pytest.mark.parametrize(
+    ("cost", "tokens", "kept"), [(0.0, 10, None), (0.0, 0, 0.0), (0.002, 10, 0.002), (0, 10, None)]
+)
+def test_tokens_for_nothing_are_a_price_nobody_knew(tmp_path, cost, tokens, kept):
+    """Gateways write a cost of 0 for models they have no price of; that is unknown, and never zero."""
+    row = {"id": "r1", "trace_id": "t1", "call_type": "completion", "model": "mini", "response_cost": cost}
+    row |= {"prompt_tokens": tokens, "completion_tokens": tokens, "startTime": 1783328400.0}
+    log = made_logs.write(
+        tmp_path / "log.jsonl", [json.dumps(row), json.dumps({**row, "id": "r2", "response_cost": 1})]
+    )
+    [first] = made_logs.rows(made_logs.read(log, tmp_path / "out", kind="litellm", case="request").folder)[:1]
+    assert first.get("cost_usd") == kept
+
+
+def test_parts_of_a_log_that_cannot_be_read_are_not_passed_over(tmp_path):
+    """A rotated file, or one packed otherwise, is named; files that are no part of a log may lie beside it."""
+    lines = (SAMPLES / "otel_current.jsonl").read_text().splitlines()
+    (tmp_path / "logs").mkdir()
+    made_logs.write(tmp_path / "logs" / "a.jsonl", lines)
+    (tmp_path / "logs" / "README.md").write_text("spans of July")
+    assert made_logs.read(tmp_path / "logs", tmp_path / "out").report.cases == 6
+    for name in ("a.jsonl.1", "b.jsonl.bz2"):
+        (tmp_path / "logs" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"a\.jsonl\.1: is named like a part(.|\n)*b\.jsonl\.bz2"):
+        made_logs.read(tmp_path / "logs", tmp_path / "out")
+
+
 def test_tiers_can_be_told_by_a_value_instead_of_a_model(tmp_path):
     """Two tiers of one model are told apart by an attribute of the call."""
     spans = [made_logs.span(1, n, attributes={"app.tier": tier}) for n, tier in enumerate(["small", "large"])]

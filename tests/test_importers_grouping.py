@@ -91,6 +91,19 @@ def test_a_record_delivered_twice_counts_once(tmp_path):
     assert made_logs.accounted(report)
 
 
+@pytest.mark.parametrize(("hit", "runs", "twice"), [(True, [0], 1), (False, [0, 1], 0)])
+def test_what_a_cache_repeats_is_no_second_answer(tmp_path, hit, runs, twice):
+    """A gateway's cache agrees with the model always: its answer is no repeat by which the flagship's noise is measured."""
+    first = {"id": "a", "trace_id": "t", "call_type": "completion", "model": "gpt-4.1", "startTime": 1783328400.0}
+    first |= {"messages": [{"role": "user", "content": "Where is my money?"}], "response": "yes", "cache_hit": False}
+    again = {**first, "id": "b", "startTime": 1783328401.0, "cache_hit": hit}
+    log = made_logs.write(tmp_path / "log.jsonl", map(json.dumps, [first, again]))
+    found = made_logs.read(log, tmp_path / "out", kind="litellm")
+    assert [row["run"] for row in made_logs.rows(found.folder)] == runs
+    assert found.report.repeated == twice
+    assert made_logs.accounted(found.report)
+
+
 def test_a_call_seen_by_two_instrumentations_counts_once(tmp_path):
     """A framework's span around the client's span of the same model is left out; of another model it is a call."""
     outer = made_logs.span(1, 1, answer="x", tokens=5)

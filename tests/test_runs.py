@@ -51,6 +51,60 @@ def test_a_suites_own_data_lies_beside_it(inside):
     assert set(outcomes(found).values()) == {"pass"}
 
 
+def test_bad_data_beside_a_suite_is_named_from_where_the_reader_is(inside):
+    """`../cases.jsonl` of a suite in a folder is `cases.jsonl:2` in the error, and as written in the evidence."""
+    (inside / "suites").mkdir()
+    rows = [{"case_id": i, "models": {"mini": {"confidence": 0.9}, "flagship": {"answer": "a"}}} for i in range(3)]
+    lines = [json.dumps(row) for row in rows]
+    (inside / "cases.jsonl").write_text("\n".join([lines[0], "{broken", *lines[1:]]) + "\n")
+    written = (
+        text("  escalation: {overall: at most 90%}\n")
+        .replace("cases.parquet", "../cases.jsonl")
+        .replace("[language]", "[]")
+    )
+    path = inside / "suites" / "made.cascade.yaml"
+    path.write_text(written)
+    with pytest.raises(DataError) as caught:
+        runs.open(suite.load(path))
+    assert [(problem.file, problem.line) for problem in caught.value.problems] == [
+        ("cases.jsonl", 2),
+        ("cases.jsonl", None),
+    ]
+    found = runs.open(suite.load(path), tolerate=1)
+    assert found.traffic.name == "../cases.jsonl"
+    path.write_text(written.replace("cases.jsonl", "case.jsonl"))
+    with pytest.raises(DataError, match=r"^case\.jsonl: there is no such file or folder\. Did you mean 'cases\.jsonl'"):
+        runs.open(suite.load(path))
+
+
+@pytest.mark.parametrize("form", ["list", "mapping"])
+def test_a_gate_that_cannot_be_read_is_named_by_its_own_line(tmp_path, form):
+    """Of several tiers the one with the wrong signal is pointed at, in both forms of a cascade."""
+    indent = "      " if form == "mapping" else "    "
+    tiers = [
+        "- {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.9}}",
+        "- tier: again",
+        "  model: mini",
+        "  gate: {signal: zeal, threshold: 0.8}",
+        "- {tier: flagship, model: flagship}",
+    ]
+    head = ["traffic: cases.parquet", "cascades:", "  now:"]
+    if form == "mapping":
+        head += ["    routes: [{when: {language: [fr]}, start: again}]", "    tiers:"]
+    else:
+        tiers[1:4] = []
+        tiers[0] = tiers[0].replace("signal: confidence", "signal: zeal")
+    lines = [*head, *(indent + line for line in tiers), "budgets: {escalation: {overall: at most 90%}}", ""]
+    write(tmp_path, None, text())
+    path = tmp_path / "now.cascade.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        runs.check(suite.load(path))
+    [problem] = caught.value.problems
+    assert problem.line == 1 + next(i for i, line in enumerate(lines) if "zeal" in line)
+    assert "Columns of 'mini': 'confidence'" in problem.message
+
+
 def test_other_traffic_is_relative_to_the_working_directory(inside):
     """A fresh sample given on the command line is found from where the command runs, not beside the suite."""
     (inside / "suites").mkdir()

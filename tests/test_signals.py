@@ -61,7 +61,13 @@ def test_text_is_no_number():
         signals.compute(Signal("answer"), batch_of(1, answer=["x"]), "mini")
 
 
-AVAILABLE = {Field("mini", "confidence"), Field("mini", "logprob"), Field("big", "margin"), Field(None, "language")}
+AVAILABLE = {
+    Field("mini", "confidence"),
+    Field("mini", "logprob"),
+    Field("mini", "token_logprobs"),
+    Field("big", "margin"),
+    Field(None, "language"),
+}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,11 @@ AVAILABLE = {Field("mini", "confidence"), Field("mini", "logprob"), Field("big",
             "margin",
             {},
             [
-                f"unknown signal 'margin'. Allowed: {', '.join(sorted(repr(name) for name in (*catalogue.BUILT_IN, 'confidence')))}."
+                (
+                    "unknown signal 'margin': 'mini' has no such column, and no signal is called so. "
+                    "Columns of 'mini': 'confidence', 'logprob'. Signals: agreement, hedging, judge, length, logprob, "
+                    "recorded, regex, schema, self_consistency, self_reported."
+                )
             ],
         ),
         ("confidence", {"scale": 3}, ["'confidence' is a recorded column and takes no options, not 'scale'"]),
@@ -102,6 +112,16 @@ AVAILABLE = {Field("mini", "confidence"), Field("mini", "logprob"), Field("big",
             "self_reported",
             {"scale": "5 to 1"},
             ["self_reported, option scale: '5 to 1' is not a scale; write 1 to 5 or 0 to 100"],
+        ),
+        (
+            "self_consistency",
+            {},
+            [
+                (
+                    "self_consistency reads 'mini.samples', which no case has. "
+                    "Repeats in rows of their own become samples by `cascade-eval record … --collect FILE`."
+                )
+            ],
         ),
         ("self_reported", {"scale": 5}, ["self_reported, option scale: 5 is not a text"]),
         ("judge", {}, ["judge needs the option 'model': The recorded model that judges; it may not be a tier."]),

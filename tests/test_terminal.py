@@ -95,9 +95,28 @@ def test_an_inconclusive_block_says_what_would_decide():
     assert text.endswith(
         "7.3% lies on both sides.\n"
         "\n"
-        "About 842 more cases like these would decide. A true value of 27.1% would have\n"
-        "been noticed four times in five with this many cases."
+        "About 842 more cases like these would decide. With this many cases a true value\n"
+        "of 27.1% is refuted four times in five, a smaller one less often."
     )
+
+
+@pytest.mark.parametrize(
+    ("audited", "bound", "head"),
+    [
+        (1.0, "at most 10%", "settled by mini"),
+        (None, "at most 10%", "settled by mini"),
+        (0.4, "at most 10%", "compared"),
+        (1.0, "at most 10%, watched weekly", "compared"),
+    ],
+)
+def test_a_column_of_compared_cases_is_not_called_settled(audited, bound, head):
+    """Where some settled cases were not compared, or weeks are counted, the table does not call its n settled."""
+    cascade = records.cascade()
+    cascade["overall"]["metrics"]["audited"] = {"value": audited}
+    verdict = _verdict(cascade, {"language": "pt"}) | {"bound": bound}
+    lines = terminal.block(records.suite(cascade), cascade, verdict)
+    heads = next(line for line in lines if "flagship disagrees" in line)
+    assert heads.split("flagship disagrees")[0].strip() == head
 
 
 def test_a_verdict_without_a_measurement_says_so_first():

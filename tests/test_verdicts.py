@@ -329,6 +329,25 @@ def test_an_inconclusive_verdict_has_no_truth_value():
     assert str(caught.value) == verdict.reason
 
 
+@pytest.mark.parametrize("number", [0.4, 0, True, np.float64(0.4), np.int64(1)])
+def test_an_estimate_equals_no_number(number):
+    """`== 0.4` would be silently false whatever was measured; it says what to write, on either side of the sign."""
+    estimate = rate("escalation", 4, 10)
+    for compare in (lambda: estimate == number, lambda: number == estimate, lambda: estimate != number):
+        with pytest.raises(TypeError, match=r"equals no number; compare it: escalation <="):
+            compare()
+
+
+def test_equal_estimates_are_equal():
+    """What has the same numbers is the same and hashes alike, whatever setting it came from; nothing else is equal."""
+    one, same, other = rate("escalation", 4, 10), rate("escalation", 4, 10), rate("escalation", 5, 10)
+    assert one == same
+    assert hash(one) == hash(replace(same, setting={"confidence": 0.9}))
+    assert one == replace(same, setting={"confidence": 0.9})
+    assert one != other
+    assert one not in {None, "40%"}
+
+
 def test_an_estimate_has_no_truth_value_at_all():
     """`assert cohort.disagreement` without a comparison promises nothing, so it is no pass."""
     with pytest.raises(TypeError, match=r"compare it: disagreement <= 0\.05"):

@@ -203,7 +203,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130
     except click.ClickException as error:
         click.echo(f"cascade-eval: {error.format_message()}", err=True)
-        click.echo("Help: cascade-eval --help", err=True)
+        context = getattr(error, "ctx", None)
+        click.echo(f"Help: {context.command_path if context else 'cascade-eval'} --help", err=True)
         return UNUSABLE
     except Exception as error:
         from cascade_eval import errors

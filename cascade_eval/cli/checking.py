@@ -121,7 +121,7 @@ def _sentence(found: Found) -> str:
 
 def _data(found: Found, record: Mapping[str, Any]) -> Iterator[str]:
     data = record["data"]
-    aside = f", {data['bad_rows']:,} bad rows set aside" if data["bad_rows"] else ""
+    aside = f", {_some(data['bad_rows'], 'bad row')} set aside" if data["bad_rows"] else ""
     yield f"data: {data['cases']:,} cases of {data['path']} ({data['kind']}, sha256 {data['sha256'][:12]}){aside}"
     yield f"models: {', '.join(found.traffic.models)}"
     yield f"agreement: {record['agreement']}"

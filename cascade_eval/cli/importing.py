@@ -96,10 +96,13 @@ def lines(found: Imported, tolerate: int = 0) -> Iterator[str]:
     for reason in report.set_aside:
         yield f"  {reason.records:>11,}  set aside: {reason.reason}"
         yield from (f"{'':15}{problem}" for problem in reason.first[:NAMED])
+    for name, path in report.unfound.items():
+        yield f"  {0:>11,}  records with a value at '{path}': there is no column '{name}'"
     rows = ", ".join(f"{name} {count:,}" for name, count in report.models.items())
     yield f"written: {found.folder} ({report.cases:,} cases; rows: {rows})"
     if report.bad > tolerate:
-        yield f"{report.bad:,} records were set aside. Mend the log, or accept so many: --tolerate {report.bad}"
+        were = "1 record was" if report.bad == 1 else f"{report.bad:,} records were"
+        yield f"{were} set aside. Mend the log, or accept so many: --tolerate {report.bad}"
 
 
 def _counts(report: Report) -> Iterator[tuple[int, str]]:

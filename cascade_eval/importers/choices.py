@@ -57,7 +57,18 @@ class Choices:
             return label
         if not self.labels:
             return call.names[0] if call.names else None
-        return next((self.models[name] for name in call.names if name in self.models), None)
+        named = next((self.models[name] for name in call.names if name in self.models), None)
+        # Two names of a call that has a variant are a label and a provider, not who was asked and who answered.
+        if named is not None and call.variant is None:
+            other = next((name for name in call.names if self._dated(name) not in {named, None}), None)
+            if other is not None:
+                raise Aside(_FELL_BACK, f"{', '.join(call.names)}: {named} or {self._dated(other)}")
+        return named
+
+    def _dated(self, name: str) -> str | None:
+        """Return the label of a model or of a dated version of it; the longest name that fits."""
+        fits = [known for known in self.models if name == known or name.startswith(f"{known}-")]
+        return self.models[max(fits, key=len)] if fits else None
 
     def label(self, view: Mapping[str, Any]) -> str | None:
         """Return the label whose values a record bears; `Aside` where two labels fit."""
@@ -96,6 +107,8 @@ def _as_text(value: Any) -> str | None:
     found = calls.scalar(value)
     return {True: "true", False: "false"}[found] if isinstance(found, bool) else None if found is None else str(found)
 
+
+_FELL_BACK = "the model that was asked and the one that answered are two tiers of the map"
 
 READ = frozenset({"model", "status", "judged", "answer", *SUMMED, "samples", "token_logprobs"})
 """Columns an importer reads itself."""

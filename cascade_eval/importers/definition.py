@@ -99,6 +99,8 @@ class Report:
         Bad records by reason.
     models
         Rows by model.
+    unfound
+        Path by column that was asked for and that no record has.
     """
 
     kind: str
@@ -115,6 +117,7 @@ class Report:
     merged: int = 0
     set_aside: tuple[Reason, ...] = ()
     models: Mapping[str, int] = field(default_factory=dict)
+    unfound: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bad(self) -> int:

@@ -3,7 +3,8 @@
 Calls of one model in one case are taken in order of time. A call is
 
 - a *retry* where the one before it failed: both are one row;
-- a *repeat* where the one before it was answered and had the same recorded prompt: the next `run`;
+- a *repeat* where the one before it was answered and had the same recorded prompt: the next `run`; where a cache
+  answered it, it says nothing about the model and counts as recorded twice;
 - a further *step* where the prompt is another, or was not recorded: one row, and the last answer counts.
 
 A row costs what all its calls cost. A failed call without recorded usage has cost nothing, except one that timed out,
@@ -79,15 +80,16 @@ def case(found: Sequence[Call], name: Callable[[Call], str | None], aside: Calla
     named = _named(joined, name, made, aside)
     if not named:
         return made
+    before = made.repeated
     try:
         shared = _shared([*columns_only, *(each.call for each in named)]) | _given(columns_only)
         rows = [row for model in sorted({each.model for each in named}) for row in _rows(model, named, made)]
     except Aside as problem:
         for each in named:
             aside(each.call, problem)
-        made.merged = 0
+        made.merged, made.repeated = 0, before
         return made
-    made.calls = len(named)
+    made.calls = len(named) - (made.repeated - before)
     made.rows = [_finished(row, shared) for row in rows]
     return made
 
@@ -211,7 +213,11 @@ def _named(
 ) -> list[Named]:
     named = []
     for call in found:
-        model = name(call)
+        try:
+            model = name(call)
+        except Aside as problem:
+            aside(call, problem)
+            continue
         if model is None and not call.names:
             aside(call, Aside("no model"))
         elif model is None:
@@ -227,6 +233,7 @@ def _rows(model: str, named: Sequence[Named], made: Case) -> list[dict[str, Any]
     if len(variants) > 1:
         raise Aside(f"several prompts of one case went to one model{_HINT}", ", ".join(sorted(map(str, variants))))
     attempts = _attempts(mine)
+    made.repeated += len(mine) - sum(map(len, attempts.values()))
     made.merged += sum(len(each) - 1 for each in attempts.values())
     return [_row(model, run, each) for run, each in attempts.items()]
 
@@ -242,6 +249,8 @@ def _attempts(mine: Sequence[Call]) -> dict[int, list[Call]]:
         if call.run is not None:
             last = call.run
         elif runs.get(last) and _again(runs[last][-1], call):
+            if call.columns.get("cached"):
+                continue
             last += 1
         runs.setdefault(last, []).append(call)
     return runs

@@ -16,7 +16,7 @@ from cascade_eval.importers.calls import Aside
 from cascade_eval.traffic import convert, files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from cascade_eval.traffic.files import File
 
@@ -40,11 +40,22 @@ def find(path: str, base: Path | None) -> list[File]:
     DataError
         Nothing there, or nothing that can be read.
     """
-    found = [file for file in files.every(path, base) if _kind(file) is not None]
+    every = files.every(path, base)
+    found = [file for file in every if _kind(file) is not None]
+    if found:
+        _refuse_parts(every)
     if not found:
         readable = "Readable: .jsonl, .ndjson, .json (each also .gz, .zst), .csv, .parquet, or a folder of them."
         raise DataError([Problem(f"no file of a log. {readable}", path)])
     return sorted(found, key=lambda file: file.relative)
+
+
+def _refuse_parts(every: Sequence[File]) -> None:
+    """Refuse files that are named as parts of the log and cannot be read: rotated, half copied, otherwise packed."""
+    parts = [file for file in every if _kind(file) is None and KINDS.keys() & set(Path(file.relative).suffixes)]
+    if parts:
+        message = "is named like a part of the log, and would be left out. Rename or unpack it, or move it away"
+        raise DataError([Problem(message, file.name) for file in sorted(parts, key=lambda file: file.relative)])
 
 
 def _kind(file: File) -> str | None:

@@ -36,7 +36,7 @@ CASES = "cases.parquet"
 REPORT = "import.json"
 """Written last: a folder that has it is complete."""
 
-VERSION = "1"
+VERSION = "2"
 """Changes when the same log would give other rows."""
 
 FIRST = 20
@@ -119,7 +119,7 @@ def read(
     parent = target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=parent) as working:
-        report = _import(importer, str(path), found, chosen, Path(working))
+        report = _import(importer, files.shown(str(path), base), found, chosen, Path(working))
         target.mkdir(exist_ok=True)
         (target / REPORT).unlink(missing_ok=True)
         (Path(working) / CASES).replace(target / CASES)
@@ -156,16 +156,19 @@ def open(  # noqa: A001  called as importers.open, like traffic.open; nothing in
     """
     choices.read(catalogue.find(kind), case=case, models=models, columns=columns)
     found = lines.find(str(path), base)
+    shown = files.shown(str(path), base)
     digest = _digest(kind, found, case, models, columns)
     place = (convert.cache_folder() if cache is None else cache) or None
     said: dict[str, Any] = {"case": case, "models": models, "columns": columns, "base": base}
     if place is not None:
         with contextlib.suppress(OSError):
             folder = _cached(place / "imported", digest, functools.partial(read, kind, path, **said))
-            return _traffic(traffic.open(folder, cache=False), _report(folder / REPORT), tolerate, digest)
+            return _traffic(
+                traffic.open(folder, cache=False), _here(_report(folder / REPORT), shown), str(path), tolerate, digest
+            )
     with tempfile.TemporaryDirectory(prefix="cascade-eval-") as temporary:
         imported = read(kind, path, output=Path(temporary) / "rows", **said)
-        return _traffic(_in_memory(imported.folder), imported.report, tolerate, digest)
+        return _traffic(_in_memory(imported.folder), _here(imported.report, shown), str(path), tolerate, digest)
 
 
 def _cached(place: Path, digest: str, importing: Callable[..., Imported]) -> Path:
@@ -189,7 +192,18 @@ def _in_memory(folder: Path) -> Traffic:
     return traffic.from_frame(pq.ParquetFile(folder / CASES).read())
 
 
-def _traffic(rows_: Traffic, report: Report, tolerate: int, digest: str) -> Traffic:
+def _here(report: Report, path: str) -> Report:
+    """Name the log as it is called now: the rows of a cache were made of the same bytes, wherever they lay."""
+    before, now = report.path.rstrip("/"), path.rstrip("/")
+
+    def moved(problem: Problem) -> Problem:
+        return replace(problem, file=now + (problem.file or "").removeprefix(before))
+
+    aside = tuple(replace(reason, first=tuple(map(moved, reason.first))) for reason in report.set_aside)
+    return replace(report, path=path, set_aside=aside)
+
+
+def _traffic(rows_: Traffic, report: Report, name: str, tolerate: int, digest: str) -> Traffic:
     problems = tuple(_problems(report))
     if report.bad > tolerate:
         findings.raise_all(problems[: findings.SHOWN], report.bad, report.path)
@@ -197,14 +211,25 @@ def _traffic(rows_: Traffic, report: Report, tolerate: int, digest: str) -> Traf
     source = replace(rows_.source, problems=tuple(named))
     found = replace(
         rows_,
-        name=report.path,
+        name=name,
+        shown=report.path,
         source=source,
         tolerate=tolerate,
         digest=functools.partial(str, digest),
+        notes=tuple(_left_out(report)),
         _established=set(),
     )
     found.inspect()
     return found
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    if report.undeclared:
+        calls = sum(report.undeclared.values())
+        named = ", ".join(map(repr, list(report.undeclared)[:3])) + (", …" if len(report.undeclared) > 3 else "")
+        yield f"{report.path}: {calls:,} calls of models the map does not name ({named}) are left out, and in no cost"
+    for name, path in report.unfound.items():
+        yield f"{report.path}: no record has a value at '{path}', which is to be the column '{name}'"
 
 
 def _problems(report: Report) -> Iterator[Problem]:
@@ -265,7 +290,8 @@ def _import(importer: Importer, path: str, found: Sequence[File], chosen: Choice
         kept.add(call)
     report = _write(kept, types, chosen, notes, folder / CASES)
     report = replace(report, kind=importer.name, path=path, records=count["records"], second=count["second"])
-    report = replace(report, other=report.other + count["other"], set_aside=notes.reasons())
+    unfound = {name: each for name, each in chosen.columns.items() if name != "run" and name not in types}
+    report = replace(report, other=report.other + count["other"], set_aside=notes.reasons(), unfound=unfound)
     _refuse_nothing(report, chosen)
     return report
 
@@ -321,12 +347,19 @@ def _read(importer: Importer, record: Any, chosen: Choices, file: int, line: int
             run = outcomes.pop("run", None)
             said["outcomes"] = call.outcomes | outcomes
             said["run"] = call.run if run is None else _run(run)
+        if _unpriced(call):
+            said["cost_usd"] = None
         made.append(msgspec.structs.replace(call, **said))
     if chosen.roles:
         # What contradicts the map is set aside as the one record it is, not call by call.
         for call in made:
             chosen.name(call)
     return made
+
+
+def _unpriced(call: Call) -> bool:
+    """Whether a call that used tokens is said to have cost nothing: gateways write so where they know no price."""
+    return call.cost_usd == 0 and bool(call.input_tokens or call.output_tokens) and not call.columns.get("cached")
 
 
 def _run(value: Any) -> int:
@@ -394,9 +427,9 @@ def _write(kept: buckets.Buckets, types: rows.Types, chosen: Choices, notes: _No
 
 def _refuse_nothing(report: Report, chosen: Choices) -> None:
     """Refuse a log of which nothing could be used, and a map that names what is not there."""
-    seen = [*report.undeclared, *report.models]
     missing = [label for label in chosen.labels if label not in report.models]
     wanted = {label: name for name, label in chosen.models.items()}
+    seen = [*report.undeclared, *(wanted[label] for label in report.models if label in wanted)]
     problems = [
         Problem(
             f"models: {label}: no record that could be used names '{wanted[label]}'.{did_you_mean(wanted[label], seen)}"
@@ -412,7 +445,7 @@ def _refuse_nothing(report: Report, chosen: Choices) -> None:
         problems.append(Problem(said + hint, report.path))
     if problems:
         bad = [problem for reason in report.set_aside for problem in reason.first[:3]]
-        bad += [Problem(f"{r.reason}: {r.records:,} records", report.path) for r in report.set_aside if r.records > 3]
+        bad += [Problem(f"{r.records:,} records: {r.reason}", report.path) for r in report.set_aside if r.records > 3]
         raise DataError([*bad, *problems])
 
 

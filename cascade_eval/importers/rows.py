@@ -50,6 +50,9 @@ class Types:
             for name, value in columns.items():
                 self._kinds.setdefault(name, set()).add(type(value))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
     def schema(self) -> pa.Schema:
         """Return the columns of the rows."""
         fields = {"case_id": pa.string(), "model": pa.string(), "run": pa.int64(), "status": pa.string()}

@@ -160,7 +160,7 @@ def overview(suite: Mapping[str, Any], *, tests: Sequence[Mapping[str, Any]] = (
     data = suite["data"]
     lines = [clean(f"{suite['suite']}  {data['cases']:,} cases of {data['path']}")]
     if data.get("bad_rows"):
-        lines.append(f"  {data['bad_rows']:,} bad rows were set aside")
+        lines.append(f"  {_rows_aside(data['bad_rows'])}")
     judged = [cascade for cascade in suite["cascades"] if cascade["name"] != "always-flagship"]
     name = max((_wide(clean(cascade["name"])) for cascade in judged), default=0)
     lines += [
@@ -172,6 +172,10 @@ def overview(suite: Mapping[str, Any], *, tests: Sequence[Mapping[str, Any]] = (
     if verbose:
         lines += [f"  {line}" for line in (*_baselines(judged), clean(suite["promise"])) if line]
     return lines
+
+
+def _rows_aside(bad: int) -> str:
+    return "1 bad row was set aside" if bad == 1 else f"{bad:,} bad rows were set aside"
 
 
 def tally(verdicts: Iterable[Mapping[str, Any]]) -> str:
@@ -221,7 +225,12 @@ def clean(text: object) -> str:
 def _table(suite: Mapping[str, Any], cascade: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str]:
     rows, hidden = _fit(_rows(cascade, verdict))
     near = _budget(verdict)
-    heads = ["", *_heads(cascade, verdict["metric"]), f"{100 * suite['confidence']:.6g}% bounds", ""]
+    heads = [
+        "",
+        *_heads(cascade, verdict["metric"], weekly=_watched(verdict)),
+        f"{100 * suite['confidence']:.6g}% bounds",
+        "",
+    ]
     cells = [_cells(row, near) for row in rows]
     widths = [max(_wide(line[i]) for line in [heads, *cells]) for i in range(4)]
     lines = [_line(" ", heads, widths)]
@@ -248,9 +257,13 @@ def _cells(row: Row, near: tuple[float | None, ...]) -> list[str]:
     return [_cut(clean(row.name), NAME), nobs, value, _bounds(estimate, near), row.outcome]
 
 
-def _heads(cascade: Mapping[str, Any], metric: str) -> tuple[str, str]:
+def _heads(cascade: Mapping[str, Any], metric: str, *, weekly: bool) -> tuple[str, str]:
     if metric == "disagreement":
         tiers = [step["tier"] for step in cascade.get("funnel", [])[:-1]]
+        # Unaudited cases are settled and not compared, and weeks count more cases than this traffic has.
+        audited = cascade["overall"]["metrics"].get("audited", {}).get("value")
+        if weekly or audited not in {1, None}:
+            return "compared", "flagship disagrees"
         return (clean(f"settled by {tiers[0]}") if len(tiers) == 1 else "unescalated"), "flagship disagrees"
     return "cases", "escalated" if metric == "escalation" else metric
 
@@ -351,7 +364,7 @@ def _more_cases(verdict: Mapping[str, Any]) -> Iterator[str]:
         yield f"About {more:,} more cases like these would decide."
     if verdict["smallest_excess"] is not None:
         excess = numbers.show(verdict["smallest_excess"], verdict["estimate"]["unit"], beside=_budget(verdict))
-        yield f"A true value of {excess} would have been noticed four times in five with this many cases."
+        yield f"With this many cases a true value of {excess} is refuted four times in five, a smaller one less often."
 
 
 def _threshold(suite: Mapping[str, Any], cascade: Mapping[str, Any], verdict: Mapping[str, Any]) -> Iterator[str]:

@@ -40,6 +40,15 @@ BUILT_IN = (
 """Signals of this package; each is the module of that name."""
 
 
+_NO_SIGNALS = frozenset(
+    {"answer", "status", "served_model", "finish_reason", "reason", "asked_at", "call", "attempts", "judged"}
+    | {"samples", "token_logprobs", "top_logprobs"}
+)
+"""Columns that hold text or lists and so are no signal by themselves."""
+
+_JOIN = " Repeats in rows of their own become samples by `cascade-eval record … --collect FILE`."
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all built-in and installed signals, sorted.
 
@@ -148,6 +157,7 @@ def check(signal: Signal, available: Collection[Field] | None, model: str) -> li
         return problems
     complete = _resolve(signal)[1]
     problems = [f"{definition.name}: {problem}" for problem in definition.problems(complete)]
+    problems = problems or _check_needs(definition, complete, available, model)
     if definition is recorded.SIGNAL:
         problems += _check_column(type(signal)(complete["column"]), available, model)
     elif signal.name not in BUILT_IN and available is not None and Field(model, signal.name) in available:
@@ -156,6 +166,21 @@ def check(signal: Signal, available: Collection[Field] | None, model: str) -> li
             f"write {{recorded: {signal.name}}} for the column, or rename one of them"
         )
     return problems
+
+
+def _check_needs(
+    definition: Definition, options: Options, available: Collection[Field] | None, model: str
+) -> list[str]:
+    """Refuse a built-in signal of which not one column was recorded: it could say nothing in any case."""
+    if available is None or definition is recorded.SIGNAL or definition.name not in BUILT_IN:
+        return []
+    fields = definition.columns(model, options)
+    here = {field.model for field in available}
+    if not fields or fields & set(available) or any(field.model not in here for field in fields):
+        return []
+    missing = " or ".join(f"'{field}'" for field in sorted(fields, key=str))
+    join = _JOIN if definition.name == "self_consistency" else ""
+    return [f"{definition.name} reads {missing}, which no case has.{join}"]
 
 
 def _check_option(definition: Definition, name: str, value: object) -> list[str]:
@@ -169,8 +194,12 @@ def _check_option(definition: Definition, name: str, value: object) -> list[str]
 
 def _check_column(signal: Signal, available: Collection[Field] | None, model: str) -> list[str]:
     if available is not None and Field(model, signal.name) not in available:
-        columns = {field.name for field in available if field.model == model} - {"status", "answer"}
-        return [f"unknown signal '{signal.name}'.{errors.did_you_mean(signal.name, {*columns, *names()})}"]
+        columns = sorted({field.name for field in available if field.model == model} - _NO_SIGNALS)
+        near = errors.did_you_mean(signal.name, {*columns, *names()})
+        if near.startswith(" Did"):
+            return [f"unknown signal '{signal.name}'.{near}"]
+        here = f"Columns of '{model}': {', '.join(map(repr, columns)) or 'none'}. Signals: {', '.join(names())}."
+        return [f"unknown signal '{signal.name}': '{model}' has no such column, and no signal is called so. {here}"]
     if signal.options:
         return [f"'{signal.name}' is a recorded column and takes no options, not '{next(iter(signal.options))}'"]
     return []

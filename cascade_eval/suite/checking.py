@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cascade_eval.cascade import Cascade, Tier
     from cascade_eval.prices import Prices
     from cascade_eval.suite.nouns import Suite
+    from cascade_eval.suite.text import Lines
     from cascade_eval.traffic import Traffic
 
 MONEY: Final = frozenset({"cost", "savings", "cost per request", "cost per completed task", "break-even margin"})
@@ -34,7 +35,7 @@ def check(suite: Suite, traffic: Traffic, prices: Prices, baselines: Mapping[str
     """
     problems = list(dict.fromkeys(_data_problems(suite, traffic)))
     if problems:
-        raise DataError(problems)
+        raise DataError([*problems, *map(Problem, traffic.notes)])
     money = list(dict.fromkeys(_cost_problems(suite, traffic, prices)))
     if money:
         raise CostError(money)
@@ -76,28 +77,35 @@ def _tier_problems(suite: Suite, traffic: Traffic, cascade: Cascade, tier: Tier)
         yield _of(
             suite,
             cascade,
-            f"tier '{tier.name}': no case has an answer of '{tier.model}'.{did_you_mean(tier.model, traffic.models)}",
+            tier=tier,
+            message=f"tier '{tier.name}': no case has an answer of '{tier.model}'.{did_you_mean(tier.model, traffic.models)}",
         )
         return
     for leaf in leaves(tier.gate):
         for message in signals.check(leaf.signal, traffic.fields, tier.model):
-            yield _of(suite, cascade, f"gate of '{tier.name}': {message}")
+            yield _of(suite, cascade, tier=tier, message=f"gate of '{tier.name}': {message}")
         for call in signals.calls(leaf.signal, tier.model):
             if call.model not in traffic.models:
-                near = did_you_mean(call.model, traffic.models)
-                yield _of(suite, cascade, f"gate of '{tier.name}': no case has an answer of '{call.model}'.{near}")
+                message = f"no case has an answer of '{call.model}'.{did_you_mean(call.model, traffic.models)}"
+                yield _of(suite, cascade, tier=tier, message=f"gate of '{tier.name}': {message}")
         if leaf.escalate is not None and leaf.calibrate is not None:
             yield _of(
                 suite,
                 cascade,
-                f"gate of '{tier.name}': 'escalate' takes the quantile of the raw signal, so 'calibrate' has no effect; "
+                tier=tier,
+                message=f"gate of '{tier.name}': 'escalate' takes the quantile of the raw signal, so 'calibrate' has no effect; "
                 "write a threshold, or leave out 'calibrate'",
             )
         for name in () if leaf.calibrate is None else leaf.calibrate.per:
             [needed] = cohorts.needs([name])
             if needed not in traffic.fields:
                 near = did_you_mean(name, traffic.case_columns)
-                yield _of(suite, cascade, f"gate of '{tier.name}': 'calibrate … per {name}': no such column.{near}")
+                yield _of(
+                    suite,
+                    cascade,
+                    tier=tier,
+                    message=f"gate of '{tier.name}': 'calibrate … per {name}': no such column.{near}",
+                )
 
 
 def _labelled(traffic: Traffic) -> bool:
@@ -153,6 +161,16 @@ def _at(suite: Suite, key: str, message: str) -> Problem:
     return Problem(message, suite.name, line)
 
 
-def _of(suite: Suite, cascade: Cascade, message: str) -> Problem:
-    line = None if suite.lines is None else suite.lines.of("cascades", cascade.name)
+def _of(suite: Suite, cascade: Cascade, message: str, tier: Tier | None = None) -> Problem:
+    line = None if suite.lines is None else _line(suite.lines, cascade, tier)
     return Problem(f"cascade '{cascade.name}', {message}", suite.name, line)
+
+
+def _line(lines: Lines, cascade: Cascade, tier: Tier | None) -> int | None:
+    """Line of a tier's gate, or of the nearest thing around it, in either form a cascade is written in."""
+    here = ("cascades", cascade.name)
+    if tier is None:
+        return lines.of(*here)
+    at = (cascade.tiers.index(tier), "gate")
+    found = [line for line in (lines.of(*here, "tiers", *at), lines.of(*here, *at)) if line is not None]
+    return max(found, default=None)

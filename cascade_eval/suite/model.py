@@ -259,7 +259,9 @@ class WrittenTraffic(Written):
     anthropic_batch: str | None = Field(None, description="Anthropic message batches.", min_length=1)
     promptfoo: str | None = Field(None, description="Results of promptfoo.", min_length=1)
     decisions: str | None = Field(None, description="A decision log: a row for each request.", min_length=1)
-    case: str | None = Field(None, description="Of a log: what a case is, such as trace, or a dotted path.", min_length=1)
+    case: str | None = Field(
+        None, description="Of a log: what a case is, such as trace, or a dotted path.", min_length=1
+    )
     models: dict[str, Annotated[Any, WithJsonSchema(_TIERS_SCHEMA)]] = Field(
         default={}, description="Of a log: recorded model by the name it is to have here."
     )

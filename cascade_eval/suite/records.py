@@ -124,7 +124,9 @@ def _notes(suite: Suite, traffic: Traffic, seen: Surveyed, judged: Sequence[Judg
     for note in suite.notes:
         yield str(note)
     if traffic.bad_rows:
-        yield f"{traffic.bad_rows:,} bad rows were set aside and not judged. First: {traffic.set_aside[0]}"
+        were = "1 bad row was" if traffic.bad_rows == 1 else f"{traffic.bad_rows:,} bad rows were"
+        yield f"{were} set aside and not judged. First: {traffic.set_aside[0]}"
+    yield from traffic.notes
     shares = {
         (cascade.name, tier.name, number): leaf.escalate
         for cascade in seen.cascades

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ def find(path: str, base: Path | None) -> list[File]:
     """
     data = [file for file in every(path, base) if file.format]
     if not data:
-        raise DataError([Problem(f"no data file. {_READABLE}", path)])
+        raise DataError([Problem(f"no data file. {_READABLE}", shown(path, base))])
     return sorted(data, key=lambda file: file.relative)
 
 
@@ -87,11 +88,19 @@ def every(path: str, base: Path | None) -> list[File]:
     return _remote(path) if "://" in path else _local(path, base)
 
 
+def shown(path: str, base: Path | None) -> str:
+    """Name a path for messages: one that a suite wrote relative to itself, from the working directory."""
+    if base is None or "://" in path or Path(path).expanduser().is_absolute():
+        return path
+    return os.path.relpath(base / path)
+
+
 _READABLE = "Readable: .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .csv, or a folder of them."
 
 
 def _local(path: str, base: Path | None) -> list[File]:
     root = Path(path).expanduser()
+    path = shown(path, base)
     if base is not None and not root.is_absolute():
         root = base / root
     if root.is_dir():

@@ -92,7 +92,7 @@ def raise_all(problems: Sequence[Problem], bad: int, name: str) -> None:
     rest = len(problems) - SHOWN
     more = [Problem(f"and {rest:,} more problems")] if rest > 0 else []
     rows = "1 bad row" if bad == 1 else f"{bad:,} bad rows"
-    advice = f"{rows}. Mend the data, or set bad rows aside and count them: --cascade-tolerate {bad}"
+    advice = f"{rows}. Mend the data, or set bad rows aside and count them: --cascade-tolerate {bad} of pytest, --tolerate {bad} of a command"
     raise DataError([*problems[:SHOWN], *more, *([Problem(advice, name)] if bad else [])])
 
 

@@ -63,7 +63,8 @@ def open(  # noqa: A001  called as traffic.open, like gzip.open; nothing in this
         tuple(problem for item in converted for problem in item.notes.broken),
     )
     models = dict.fromkeys(model for item in converted for model in item.notes.models)
-    return _traffic(name, source, columns, tolerate, functools.partial(files.sha256, found), models)
+    digest = functools.partial(files.sha256, found)
+    return _traffic(name, source, columns, tolerate, digest, models, files.shown(name, base))
 
 
 def query(
@@ -194,13 +195,14 @@ def _traffic(
     tolerate: int,
     digest: functools.partial[str],
     models: Iterable[str] = (),
+    shown: str | None = None,
 ) -> Traffic:
     stored = list(source.types)
     layout, problems = names.layout(stored, columns, models) if stored else (None, ["no cases"])
     if layout is None:
         # Lines that could not be parsed are the likelier reason, so they come first.
-        raise DataError([*source.broken, *source.problems, *(Problem(problem, name) for problem in problems)])
-    found = Traffic(name, source, layout, tolerate, digest)
+        raise DataError([*source.broken, *source.problems, *(Problem(problem, shown or name) for problem in problems)])
+    found = Traffic(name, source, layout, tolerate, digest, shown=shown)
     found.inspect()
     return found
 

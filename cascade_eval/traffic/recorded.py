@@ -45,6 +45,8 @@ class Traffic:
         Computes the sha256 of the data.
     notes
         What to say about the cases wherever they are judged.
+    shown
+        How messages name it, where that is not `name`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Traffic:
     tolerate: int
     digest: Callable[[], str]
     notes: tuple[str, ...] = ()
+    shown: str | None = None
     # What a complete pass has established and later passes need not look for again.
     _established: set[str] = field(default_factory=set, repr=False)
 
@@ -122,7 +125,7 @@ class Traffic:
             then worth nothing.
         """
         if not self.cases:
-            raise DataError([Problem("no cases", self.name)])
+            raise DataError([Problem("no cases", self.shown or self.name)])
         wanted = self._wanted(needs)
         trouble = Findings(self.source, self.layout.case_id)
         first = 0
@@ -132,7 +135,7 @@ class Traffic:
                     piece = _slice(batch, start, min(start + size, batch.cases), first)
                     first += piece.cases
                     yield piece
-        trouble.raise_any(self.name)
+        trouble.raise_any(self.shown or self.name)
         self._established.add("keys")
 
     def read(self, needs: Iterable[Field] | None = None) -> Batch:
@@ -153,12 +156,12 @@ class Traffic:
             piece = long.checked(self.layout, raw, rows, trouble)
             found, cases = np.unique(self._case_of_row[rows], return_inverse=True)
             batch = long.aligned(wanted, self.models, piece, cases.astype(np.int32), len(found), trouble)
-            trouble.raise_any(self.name)
+            trouble.raise_any(self.shown or self.name)
             return batch.take(np.searchsorted(found, picked))
         rows = self._kept[picked] if len(self._set_aside.rows) else picked
         raw = self.source.take(rows, wide.stored(self.layout, wanted, self._witnesses))
         columns = wide.columns(self.layout, wanted, raw, rows, self._witnesses, trouble)
-        trouble.raise_any(self.name)
+        trouble.raise_any(self.shown or self.name)
         return Batch(len(picked), columns)
 
     def repeats(self, model: str, needs: Iterable[Field]) -> Batch:
@@ -179,7 +182,7 @@ class Traffic:
             again = long.runs(piece) != 0
             again &= long.model_codes(piece.columns["model"], [model]) == 0
             found.append(_repeats(model, wanted, piece.where(again)))
-        trouble.raise_any(self.name)
+        trouble.raise_any(self.shown or self.name)
         return _joined(found) if found else empty
 
     def _wanted(self, needs: Iterable[Field]) -> list[Field]:
@@ -234,7 +237,7 @@ class Traffic:
 
     @functools.cached_property
     def _set_aside(self) -> inspection.SetAside:
-        return inspection.inspect(self.source, self.layout, self.tolerate, self.name)
+        return inspection.inspect(self.source, self.layout, self.tolerate, self.shown or self.name)
 
     @functools.cached_property
     def _survey(self) -> long.Survey:
