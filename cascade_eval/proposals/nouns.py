@@ -156,7 +156,7 @@ class Threshold:
         if self.threshold is None:
             return "each cohort has a certified threshold, and no single one is certified in all of them"
         each = budgets.show(self.parts[0].delta, "rate")
-        return f"certified in each of {len(self.parts)} cohorts, each wrong with {each}"
+        return f"certified in each of {len(self.parts)} cohorts, each with a chance of {each} to be wrong"
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain JSON."""

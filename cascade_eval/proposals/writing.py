@@ -86,7 +86,7 @@ def lines(made: Threshold | Escalation | Pair) -> Iterator[str]:
 
 def _of_threshold(made: Threshold) -> Iterator[str]:
     what = "disagreement of kept cases" if made.harm == "disagreement" else "joint harm"
-    yield f"{made.cascade} · {made.tier} · {made.signal}: {what} at most {_percent(made.target)}, wrong with {_percent(made.delta)}"
+    yield f"{made.cascade} · {made.tier} · {made.signal}: {what} at most {_percent(made.target)}, with a chance of {_percent(made.delta)} to be wrong"
     yield f"threshold: {'none' if made.threshold is None else made.threshold} (now {made.current}): {made.reason}"
     for part in made.parts if len(made.parts) > 1 or made.threshold is None else ():
         yield f"  {part.cohort}: {_said(part)}"
