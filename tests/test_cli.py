@@ -202,6 +202,21 @@ def test_check_lists_what_cannot_be_decided_first(made):
     assert "disagreement · overall, at most 0.3%" in first
 
 
+def test_check_says_what_cannot_be_measured(capsys, made):
+    """Data without the flagship's answers can be read, and is not called judgeable."""
+    golden = made.parent / "goldens" / "support"
+    cases = [json.loads(line) for line in (golden / "cases.jsonl").read_text().splitlines()]
+    for case in cases[::2]:
+        del case["models"]["flagship"]
+    Path("half.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    code, out, _ = run(capsys, "check", "evals/support.cascade.yaml", "--traffic", "half.jsonl")
+    first = out.splitlines()[0]
+    assert code == 0
+    assert "can be judged" not in out
+    assert "can be read, but" in first
+    assert "cannot be measured; disagreement · overall: " in first
+
+
 def test_check_passes_notes_on(capsys, made):
     """A gate that pays before it looks at what is free is legal, and said."""
     golden = made.parent / "goldens" / "support"

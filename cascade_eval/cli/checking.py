@@ -115,8 +115,12 @@ def _outlook(cascade: str, verdict: Verdict, alpha: float) -> Outlook:
 
 def _sentence(found: Found) -> str:
     names = ", ".join(cascade.name for cascade in found.suite.cascades)
-    promises = sum(len(judged.verdicts) for judged in found.evaluation.cascades)
-    return f"can be judged; {_some(promises, 'verdict')} on {names}"
+    verdicts = [verdict for judged in found.evaluation.cascades for verdict in judged.verdicts]
+    lost = [verdict for verdict in verdicts if verdict.not_measured]
+    if not lost:
+        return f"can be judged; {_some(len(verdicts), 'verdict')} on {names}"
+    first = f"{lost[0].metric} · {terminal.member(lost[0].cohort)}"
+    return f"can be read, but {len(lost)} of {_some(len(verdicts), 'verdict')} on {names} cannot be measured; {first}: {lost[0].reason}"
 
 
 def _data(found: Found, record: Mapping[str, Any]) -> Iterator[str]:
