@@ -376,6 +376,24 @@ def test_recalibrating_says_what_the_maps_change(weekly, saturated, frame):
     assert any("cascade-eval calibrate" in step and "--per language" in step for step in made.steps)
 
 
+@pytest.mark.parametrize("sure", [0.25, 0.6])
+def test_recalibrating_is_not_advised_where_it_keeps_more_that_disagrees(sure):
+    """Values below the threshold that are worth more than it come to be kept; that helps only if sure ones are worth less."""
+    rng = np.random.default_rng(5)
+    language = np.where(np.arange(3000) % 3, "en", "pt")
+    confidence = np.where(language == "pt", rng.uniform(0.9, 1, 3000), rng.uniform(0.4, 1, 3000))
+    wrong = rng.random(3000) < np.where(language == "pt", sure, np.where(confidence < 0.67, 0.3, 0.1))
+    made = {"case_id": np.arange(3000), "language": language, "mini.confidence": confidence}
+    frame = pd.DataFrame(made | {"mini.answer": np.where(wrong, "b", "a"), "flagship.answer": "a"})
+    written = Path(WEEKLY).read_text(encoding="utf-8").replace("threshold: 0.80", "threshold: 0.67")
+    changed = suite.parse(written, file=WEEKLY, base=Path("suites"))
+    found = treatments.recalibrate(changed, traffic.from_frame(frame), "current", [PT])
+    now, would = found.evidence["disagreement now"], found.predicted["disagreement"][0]
+    assert (would > now) == (sure == 0.25)
+    assert found.message.startswith("Recalibrating mini alone does not help" if sure == 0.25 else "Recalibrate mini")
+    assert bool(found.steps) == (sure != 0.25)
+
+
 def test_one_map_for_all_changes_nobodys_rank(weekly, saturated):
     """A treatment that cannot work says so."""
     assert "changes nobody's rank" in treatments.recalibrate(weekly, saturated, "current", [()]).message

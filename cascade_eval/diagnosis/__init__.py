@@ -3,7 +3,7 @@
 `run` measures a suite on its traffic and walks a decision tree over whatever data is there.
 
 ============  ==========================================================================
-`measuring`   suite, traffic and earlier weeks to facts; `periods` and `looking` count
+`measuring`   suite, traffic and earlier weeks to facts; `periods`, `looking` and `fixed_sets` count
 `reading`     facts to signs, cohort by cohort, each with its own test
 `causes`      signs to causes: one rule each
 `tree`        the tests in order, and which cause is acted on first

@@ -67,10 +67,16 @@ def over_budget(reading: Reading) -> Iterator[Cause]:
     """Name why cohorts are over budget: the student, the gate, a cohort nobody calibrated for, or the launch."""
     drift = reading_.spread(reading)
     over = reading_.roots(reading)
+    gate = bool(drift) and reading_.gate_alone(reading.members)
+    if not gate:
+        drift = reading_.together([sign for sign in drift if not reading_.gate_alone((sign,))])
     if drift:
-        made = saturated(reading, drift) if reading_.gate_alone(reading) else drifted(reading, drift)
-        yield replace(made, conclusive=any(sign.over for sign in reading.signs) or len(drift) > 2)
-        left = [sign for sign in over if sign.cohort and sign not in drift]
+        sure = any(sign.over for sign in reading.signs) or reading_.largest(drift) > 2
+        if gate:
+            yield replace(saturated(reading, drift), conclusive=sure)
+        else:
+            yield replace(drifted(reading, drift), conclusive=sure and not others.judge_unknown(reading))
+        left = [s for s in over if s.cohort and s not in drift and (s.less or s.disagreement.up > reading.facts.alpha)]
         yield from _one_by_one(reading, left)
         return
     if over == (reading.overall,) and _set_fell(reading.facts):
@@ -92,8 +98,12 @@ def _one_by_one(reading: Reading, over: Sequence[Sign]) -> Iterator[Cause]:
         if name in groups:
             yield make(reading, groups[name])
     if "anywhere" in groups:
-        for make in (saturated, drifted):
-            yield replace(make(reading, groups["anywhere"]), conclusive=False)
+        mine = groups["anywhere"]
+        message = (
+            f"{reading.facts.tiers[0]} may agree less with the flagship in every cohort; none is shown to be spared."
+        )
+        yield replace(saturated(reading, mine), conclusive=False)
+        yield replace(drifted(reading, mine), conclusive=False, message=message)
     if "unknown" in groups:
         for make in (saturated, by_feel if reading.facts.chosen is None else saturated):
             yield replace(make(reading, groups["unknown"]), conclusive=False)
@@ -104,26 +114,26 @@ def _one_by_one(reading: Reading, over: Sequence[Sign]) -> Iterator[Cause]:
 def why(reading: Reading, sign: Sign) -> str:
     """Tell why one cohort is over budget: a cause, ``anywhere`` or ``unknown``.
 
-    A rise that no other cohort was shown to be spared, in a cohort that escalates as it did, may be the student's.
-
-    A cohort the calibration or the reference period has not seen is uncovered. One whose own disagreement rose, or that
-    escalates less than it did, has a gate that fails; so has one whose stored calibration promises more than it keeps. One
-    that was over budget from the first week under a threshold nobody chose by data was wrong at launch.
+    A cohort the calibration or the reference period has not seen is uncovered. One that was over budget before and has not
+    moved was wrong at launch, or its stored calibration promises too much. One that escalates less than it did and disagrees
+    more has a gate that fails; so has one whose disagreement rose while the first tier's answers, escalated ones included,
+    did not get worse, or while another cohort was spared. A rise that is none of these may be the student's.
     """
-    facts = reading.facts
+    facts, moved = reading.facts, sign.disagreement
     if sign.facts.covered is False or sign.new:
         return "uncovered cohort"
-    strict = facts.alpha / 10
-    if sign.over_before and sign.disagreement.up > strict and sign.escalation.down > strict:
+    if sign.over_before and not (sign.rose or sign.less):
         return "threshold by feel" if facts.chosen is None else _promised(sign, facts.alpha)
-    if sign.fell and sign.disagreement.now > sign.disagreement.before:
+    if sign.less and not moved.known:
+        return "saturation"
+    keeps_more = sign.less or (sign.fell and moved.up <= facts.alpha)
+    if keeps_more and moved.now > moved.before and not reading_.answers_worse(reading, sign):
         return "saturation"
     if sign.rose:
-        return "saturation" if reading_.localised(reading, sign) else "anywhere"
+        return "saturation" if reading_.gate_alone((sign,)) or reading_.localised(reading, sign) else "anywhere"
     if facts.chosen is not None:
         return _promised(sign, facts.alpha)
-    before = sign.disagreement
-    always = before.size_before >= ENOUGH and before.before > sign.facts.budget
+    always = moved.size_before >= ENOUGH and moved.before > sign.facts.budget
     return "threshold by feel" if not facts.before or always else "unknown"
 
 
@@ -167,7 +177,7 @@ def saturated(reading: Reading, signs: Sequence[Sign]) -> Cause:
         (
             "an audit of these cohorts within budget",
             "every cohort getting worse together, with worse answers of the first tier over all cases",
-            "a judge, a label or a flagship that changed in the same week",
+            "a judge, a label, a threshold or a flagship that changed in the same week",
         ),
     )
 
@@ -238,13 +248,14 @@ def by_feel(reading: Reading, signs: Sequence[Sign]) -> Cause:
     ]
     evidence.append("no calibration, and no data named by 'chosen_on', stands behind the threshold")
     evidence += list(sentences.certified(facts))
+    since = "since the first week there is" if len(facts.windows) > 1 else "in the only period there is"
     return Cause(
         "threshold by feel",
         facts.cascade,
         tuple(sign.cohort for sign in signs),
         all(sign.over for sign in signs),
         _test(facts, signs),
-        f"The threshold was never chosen by data, and {sentences.names(signs)} is over budget since the first week there is.",
+        f"Nothing says that data chose the threshold, and {sentences.names(signs)} is over budget {since}.",
         tuple(evidence),
         ("earlier weeks within budget: then it drifted", "a certificate of the threshold on other data"),
     )
@@ -266,7 +277,8 @@ def suspected(reading: Reading) -> Iterator[Cause]:
     if new:
         yield replace(uncovered(reading, new), conclusive=False, test="escalation")
     less = reading_.sharpest([sign for sign in left if sign.less and sign not in new])
-    rose = [sign for sign in left if sign.rose and sign not in new and sign not in less]
+    together = reading_.spread(reading)
+    rose = [sign for sign in left if sign.rose and sign not in (*new, *less, *together)]
     if less or rose:
         made = saturated(reading, (*less, *rose))
         message = f"The gate may be saturating in {sentences.names((*less, *rose))}; its disagreement is not decided."
@@ -309,6 +321,7 @@ def shifted(reading: Reading) -> Iterator[Cause]:
 
 RULES: Final[tuple[Callable[[Reading], Iterator[Cause]], ...]] = (
     others.judge_moved,
+    others.judge_suspected,
     over_budget,
     suspected,
     saturating,

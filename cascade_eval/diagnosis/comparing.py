@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 FREE: Final = 3
 """Fewest degrees of freedom from which the scatter of weeks is estimated."""
 
-POWER: Final = 0.8
-"""Chance to see a movement from which its absence says something."""
+
+BOUND: Final = 1.645
+"""Standard errors to a one-sided 95% bound."""
 
 
 class Scatter(NamedTuple):
@@ -96,46 +97,26 @@ def moved(
     return Moved(float(a / m), float(b / n), float(m), float(n), max(up, slack[0]), max(down, slack[1]))
 
 
-def chance_to_see(before: float, size_before: float, size: float, odds: float, alpha: float) -> float:
-    """Chance that a rate whose odds are multiplied by `odds` would have been seen to rise.
-
-    Examples
-    --------
-    >>> round(chance_to_see(0.05, 300, 300, 4.0, 0.05), 2), round(chance_to_see(0.05, 30, 15, 4.0, 0.05), 2)
-    (1.0, 0.45)
-    """
-    from scipy.special import expit, logit, ndtr, ndtri
-
-    if size_before <= 0 or size <= 0:
-        return 0.0
-    p0 = (before * size_before + 0.5) / (size_before + 1)
-    p1 = float(expit(logit(p0) + np.log(odds)))
-    middle = (p0 * size_before + p1 * size) / (size_before + size)
-    null = np.sqrt(middle * (1 - middle) * (1 / size_before + 1 / size))
-    spread = np.sqrt(p0 * (1 - p0) / size_before + p1 * (1 - p1) / size)
-    return float(ndtr(((p1 - p0) - float(ndtri(1 - alpha)) * null) / spread))
-
-
-def odds_ratio(found: Moved, *, least: bool = False) -> float:
+def odds_ratio(found: Moved, *, errors: float = 0.0) -> float:
     """How many times greater the odds are now, with half a case of everything added.
 
     Parameters
     ----------
     found
         The movement.
-    least
-        Return the lower 95% bound instead: of rises that were noticed the estimate is too large.
+    errors
+        Standard errors of its logarithm to add: -1.645 gives the lower 95% bound, 1.645 the upper one.
 
     Examples
     --------
     >>> found = moved([5], [100], [15], [100])
-    >>> round(odds_ratio(found), 2), round(odds_ratio(found, least=True), 2)
-    (3.15, 1.34)
+    >>> [round(odds_ratio(found, errors=errors), 2) for errors in (-1.645, 0, 1.645)]
+    [1.34, 3.15, 7.38]
     """
     x0, x1 = found.before * found.size_before + 0.5, found.now * found.size + 0.5
     y0, y1 = found.size_before - x0 + 1, found.size - x1 + 1
-    error = np.sqrt(1 / x0 + 1 / y0 + 1 / x1 + 1 / y1) if least else 0.0
-    return float(x1 / y1 / (x0 / y0) * np.exp(-1.645 * error))
+    error = np.sqrt(1 / x0 + 1 / y0 + 1 / x1 + 1 / y1)
+    return float(x1 / y1 / (x0 / y0) * np.exp(errors * error))
 
 
 def _fisher(a: float, m: float, b: float, n: float) -> tuple[float, float]:
@@ -146,8 +127,7 @@ def _fisher(a: float, m: float, b: float, n: float) -> tuple[float, float]:
     if not (m and n):
         return 1.0, 1.0
     a, b = min(a, m), min(b, n)
-    of = hypergeom(m + n, a + b, n)
-    return float(of.sf(b - 1)), float(of.cdf(b))
+    return float(hypergeom.sf(b - 1, m + n, a + b, n)), float(hypergeom.cdf(b, m + n, a + b, n))
 
 
 def scatter(groups: Iterable[tuple[ArrayLike, ArrayLike]]) -> Scatter:

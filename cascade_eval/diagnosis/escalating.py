@@ -323,7 +323,9 @@ def _own(
         else f" One threshold of {strictest:.6g} for everyone would escalate {_percent(shared.escalation.value)} instead, "
         f"at {_percent(changes.predicted(shared, now)['cost'][0])} of always-flagship."
     )
-    warned = f" Chosen on these cases, wrong with {_percent(delta)}: a prediction, to be judged on others."
+    warned = (
+        f" Chosen on these cases, with a chance of {_percent(delta)} to be wrong: a prediction, to be judged on others."
+    )
     evidence = dict(before(now))
     for one, value in zip(found, values, strict=True):
         label = monitor.label(one.cohort)

@@ -189,6 +189,8 @@ class Frontier:
         Why none is certified.
     current, current_ratio
         The threshold and the cost of today, on the same cases.
+    kept
+        Whether no cohort is seen over its own budget at `threshold`.
     """
 
     model: str
@@ -201,6 +203,7 @@ class Frontier:
     reason: str | None = None
     current: float | None = None
     current_ratio: float | None = None
+    kept: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from cascade_eval import cascade as cascade_
@@ -14,7 +15,7 @@ from cascade_eval.suite import evaluation
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cascade_eval.replay import Replay
     from cascade_eval.suite import Suite
@@ -24,8 +25,17 @@ TRIED: Final = 3
 """Models beside the flagship for which a gate is looked for."""
 
 
-def own(suite: Suite, traffic: Traffic, done: Replay, target: float) -> Frontier | None:
-    """Certify a threshold for the first gate of a cascade; None where it has no gate of one signal."""
+def own(
+    suite: Suite,
+    traffic: Traffic,
+    done: Replay,
+    target: float,
+    promised: Mapping[tuple[str, ...], float] = MappingProxyType({}),
+) -> Frontier | None:
+    """Certify a threshold for the first gate of a cascade; None where it has no gate of one signal.
+
+    `promised` holds the disagreement allowed in each cohort, by family.
+    """
     tier = done.cascade.tiers[0]
     if not isinstance(tier.gate, Leaf):
         return None
@@ -44,8 +54,18 @@ def own(suite: Suite, traffic: Traffic, done: Replay, target: float) -> Frontier
     cost = again.cost
     return Frontier(
         tier.model, found.threshold, target, again.escalation.value, cost.value, cost.low, cost.high, None,
-        tier.gate.threshold, now,
+        tier.gate.threshold, now, _kept(again, promised),
     )  # fmt: skip
+
+
+def _kept(again: Replay, promised: Mapping[tuple[str, ...], float]) -> bool:
+    """Whether no cohort is seen over what is promised in it."""
+    for family, most in promised.items():
+        for cohort in again.cohorts(*family):
+            value = cohort.disagreement.value
+            if value is not None and value > most:
+                return False
+    return True
 
 
 def possible(suite: Suite, traffic: Traffic, flagship: Cascade, target: float) -> Frontier | None:

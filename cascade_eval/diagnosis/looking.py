@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cascade_eval.diagnosis.periods import Split
-    from cascade_eval.monitor import Cohort
+    from cascade_eval.monitor import Cohort, Row
     from cascade_eval.replay import Replay
     from cascade_eval.suite.survey import OutOfFold
     from cascade_eval.traffic import Batch
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 WEEK: Final = "week of decided_at"
 
+NEARLY: Final = 0.9
+"""Share of unescalated cases the flagship has to have answered where no audit is declared."""
+
 MEMBERS: Final = 50
 """Largest family of which cohorts are looked at without one another."""
 
 
 def beside(names: frozenset[Field]) -> frozenset[Field]:
     """Columns read beside those that are counted."""
-    wanted = {
-        Field(None, n) for n in ("decided_at", "feedback", "completed", "regenerated", "audit_probability", "weight")
-    }
+    wanted = {Field(None, n) for n in ("decided_at", "feedback", "completed", "audit_probability", "weight")}
     return frozenset(wanted & names)
 
 
@@ -112,16 +113,30 @@ class Look:
         tiers = self.done.cascade.tiers
         agrees = self.done.columns.agrees(tiers[0].model, tiers[-1].model)
         decided = self.done.decisions
-        known = (agrees >= 0) & (decided.start == 0) & (decided.settled >= 0) & ~decided.cached & (self.window >= 0)
+        there = (decided.start == 0) & (decided.settled >= 0) & ~decided.cached & (self.window >= 0)
+        known = there & (agrees >= 0)
         codes, members = self.codes(family)
-        rate, size = _effective(
-            codes[known] * len(self.weeks.windows) + self.window[known],
-            len(members) * len(self.weeks.windows),
-            self.weight[known],
-            agrees[known] == 1,
-        )
-        shape = (len(members), len(self.weeks.windows))
+        cell, shape = codes * len(self.weeks.windows) + self.window, (len(members), len(self.weeks.windows))
+        rate, size = _effective(cell[known], shape[0] * shape[1], self.weight[known], agrees[known] == 1)
+        size = np.where(self._covered(there & self.kept, known, cell, shape), size, 0.0)
         yield from zip(members, (rate * size).reshape(shape), size.reshape(shape), strict=True)
+
+    def _covered(self, kept: Mask, known: Mask, cell: NDArray[np.int64], shape: tuple[int, int]) -> Mask:
+        """Whether known cases stand for unescalated ones too, by cell: the flagship has answered every escalated one.
+
+        An audit may miss a cell by chance, so that it ran is asked of the week.
+        """
+        base = self.done.columns.weights()
+        own = np.ones(len(kept)) if base is None else base
+        size = shape[0] * shape[1]
+        stand, all_ = (
+            np.bincount(cell[rows], weights=weight[rows], minlength=size)[:size]
+            for rows, weight in ((kept & known, self.weight), (kept, own))
+        )
+        if not self.batch.has(None, "audit_probability"):
+            return np.asarray(stand >= NEARLY * all_)
+        stand, all_ = (np.tile(sums.reshape(shape).sum(axis=0), shape[0]) for sums in (stand, all_))
+        return np.asarray(stand >= all_ / 2)
 
     def without(self, families: Sequence[tuple[str, ...]]) -> dict[tuple[Cohort, Cohort], tuple[float, float]]:
         """Count disagreement now of each cohort without the cases of each cohort of another family."""
@@ -171,7 +186,7 @@ class Look:
         now = self._cost(self.weeks.now)
         if now is None:
             return None
-        value, low, high, escalation, per_request = now
+        value, low, high, flagship, per_request = now
         past = self._cost(self.weeks.before) if self.weeks.before else None
         return Money(
             value,
@@ -179,7 +194,7 @@ class Look:
             high,
             None if past is None else past[:3],
             budget,
-            value - escalation,
+            value - flagship,
             None if past is None else past[0] - past[3],
             per_request,
         )
@@ -188,10 +203,19 @@ class Look:
         part = replace(self.done, rows=self.within(windows), siblings=None)
         if not len(part):
             return None
-        found, escalation = part.cost, part.escalation.value
+        found = part.cost
         if found.value is None or found.low is None or found.high is None or not np.isfinite(found.high):
             return None
-        return found.value, found.low, found.high, escalation or 0.0, part.cost_per_request.value
+        return found.value, found.low, found.high, self._flagship(part), part.cost_per_request.value
+
+    def _flagship(self, part: Replay) -> float:
+        """Share of the cases that the flagship answered, those a route sent to it included."""
+        decided = part.decisions
+        there = part.chosen & (decided.settled >= 0) & ~decided.cached
+        base = self.done.columns.weights()
+        weight = np.ones(len(there)) if base is None else base
+        last = there & (decided.settled == len(self.done.cascade.tiers) - 1)
+        return float(weight[last].sum() / weight[there].sum()) if there.any() else 0.0
 
     def audit(self, money: Money | None) -> Audit | None:
         """Weigh what the audit of now cost against what the cascade saved; None where no audit is declared."""
@@ -223,20 +247,13 @@ class Look:
                 for rows in (before, now)
                 for also in (bad, np.ones_like(bad))
             ]
-            if not (table[1].sum() and table[3].sum()):
-                continue
-            split = drift.kitagawa(*table, confidence=confidence)
-            yield Feedback(
-                name, float(table[0].sum() / table[1].sum()), float(table[2].sum() / table[3].sum()),
-                int(table[1].sum()), int(table[3].sum()), split.within, split.low, split.high,
-            )  # fmt: skip
+            yield from changed(name, *table, confidence=confidence)
 
     def _said(self) -> Iterator[tuple[str, Mask, Mask]]:
         batch = self.batch
-        for name in ("regenerated", "completed"):
-            if batch.has(None, name):
-                yes, known = batch.flags(None, name)
-                yield name, (yes if name == "regenerated" else known & ~yes), known
+        if batch.has(None, "completed"):
+            yes, known = batch.flags(None, "completed")
+            yield "completed", known & ~yes, known
         if batch.has(None, "feedback"):
             values = _numbers(batch)
             known = ~np.isnan(values)
@@ -247,6 +264,35 @@ class Look:
         # Who is escalated changes with the gate, so only data in which the flagship answered nearly everything is used.
         if known.sum() >= 0.99 * len(known):
             yield "flagship quality", known & (quality < 0.5), known
+
+
+def regenerated(rows: Sequence[Row], weeks: Split, family: tuple[str, ...], confidence: float) -> Iterator[Feedback]:
+    """Yield how often users asked again, of which rows of a history know, too; `rows` are production rows of one cascade."""
+    mine = [row for row in rows if row.family == family]
+    place = {cohort: i for i, cohort in enumerate(sorted({row.cohort for row in mine}))}
+    table = np.zeros((4, len(place)), dtype=np.int64)
+    for row in mine:
+        for side, windows in enumerate((weeks.before, weeks.now)):
+            if row.window in windows:
+                table[2 * side : 2 * side + 2, place[row.cohort]] += (row.regenerated, row.regeneration_known)
+    yield from changed("regenerated", *table, confidence=confidence)
+
+
+def changed(
+    name: str,
+    bad0: NDArray[np.int64],
+    known0: NDArray[np.int64],
+    bad1: NDArray[np.int64],
+    known1: NDArray[np.int64],
+    *,
+    confidence: float,
+) -> Iterator[Feedback]:
+    """Compare bad outcomes by cohort before and now; nothing where one of the periods knows none."""
+    m, n = int(known0.sum()), int(known1.sum())
+    if m and n:
+        split = drift.kitagawa(bad0, known0, bad1, known1, confidence=confidence)
+        before, now = float(bad0.sum() / m), float(bad1.sum() / n)
+        yield Feedback(name, before, now, m, n, split.within, split.low, split.high)
 
 
 def _numbers(batch: Batch) -> Floats:

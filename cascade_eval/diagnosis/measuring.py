@@ -9,7 +9,7 @@ import numpy as np
 
 from cascade_eval import agreement, bounds, metrics, monitor, replay
 from cascade_eval.cascade import leaves
-from cascade_eval.diagnosis import frontiers, looking, periods
+from cascade_eval.diagnosis import fixed_sets, frontiers, looking, periods
 from cascade_eval.diagnosis.facts import Facts
 from cascade_eval.errors import UsageError, did_you_mean
 from cascade_eval.suite import evaluation
@@ -121,7 +121,6 @@ def _facts(
     look = looking.Look(done, weeks, places)
     families = tuple(dict.fromkeys(one.family for one in cohorts if one.cohort))
     money = look.money(_cost_budget(suite)) if len(done.cascade.tiers) > 1 else None
-    target = cohorts[0].budget
     return Facts(
         name,
         tuple(tier.name for tier in done.cascade.tiers),
@@ -132,13 +131,16 @@ def _facts(
         _with_answers(cohorts, look, families, plan),
         frontiers.justified(done.cascade),
         _rests(suite, done.cascade),
-        tuple(one for one in standing if one.test.startswith("fixed set")),
+        tuple(fixed_sets.moved(findings, name, rows, weeks, bounds.alpha(suite.confidence))),
         _asked_again(rows),
         _held_out(rows),
         money,
-        _frontier(suite, traffic, done, target) if certify else None,
+        _frontier(suite, traffic, done, cohorts) if certify else None,
         look.audit(money),
-        tuple(look.feedback(families[0] if families else (), _level(suite.confidence))),
+        (
+            *looking.regenerated(production, weeks, families[0] if families else (), _level(suite.confidence)),
+            *look.feedback(families[0] if families else (), _level(suite.confidence)),
+        ),
         look.without(families),
         tuple(one for one in standing if one.test.startswith("escalation")),
         _paying(plan, given, done) if len(done.cascade.tiers) == 1 else None,
@@ -210,10 +212,14 @@ def _held_out(rows: Sequence[Row]) -> tuple[float, float, int] | None:
     return first.agreed / first.answered, last.agreed / last.answered, last.answered
 
 
-def _frontier(suite: Suite, traffic: Traffic, done: replay.Replay, target: float) -> Any:
+def _frontier(suite: Suite, traffic: Traffic, done: replay.Replay, cohorts: Sequence[CohortFacts]) -> Any:
+    target = cohorts[0].budget
     if len(done.cascade.tiers) == 1:
         return frontiers.possible(suite, traffic, done.cascade, target)
-    return frontiers.own(suite, traffic, done, target)
+    promised: dict[tuple[str, ...], float] = {}
+    for one in cohorts[1:]:
+        promised[one.family] = min(one.budget, promised.get(one.family, 1.0))
+    return frontiers.own(suite, traffic, done, target, promised)
 
 
 def _paying(plan: Plan, given: Sequence[budgets.Budget], done: replay.Replay) -> tuple[str, float] | None:

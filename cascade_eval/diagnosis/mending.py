@@ -74,19 +74,22 @@ def recalibrate(
     [after] = changes.replays(suite, cases, [changed], columns=family)
     found = [_fitted(now, after, suite, tier, cohort) for cohort in cohorts]
     single = "" if family else " One map for all cases gives the threshold a meaning and changes nobody's rank."
+    predicted, was = changes.predicted(after, now), escalating.before(now)
+    # At a threshold set for other values, true ones may keep more than before: then the steps would do harm.
+    would, does = predicted.get("disagreement", (None,))[0], was.get("disagreement now")
+    harm = would is not None and does is not None and would > does
+    head = f"Recalibrating {tier.name} alone does not help" if harm else f"Recalibrate {tier.name}"
     message = (
-        f"Recalibrate {tier.name} ({recipe}), at a threshold of {fitted:.6g}. {' '.join(_said(one) for one in found)} "
+        f"{head} ({recipe}), at a threshold of {fitted:.6g}. {' '.join(_said(one) for one in found)} "
         f"{escalating.moves(now, after)}{single} Fitted out of fold on these cases: a prediction, to be judged on others."
     )
     return Treatment(
         "recalibrate",
         tuple(cohorts),
         message,
-        changes.predicted(after, now),
-        tuple(_steps(suite, cases, cascade, tier, family, found)),
-        {f"{one.name} labelled": float(one.labelled) for one in found}
-        | {"labelled wanted": float(LABELS)}
-        | escalating.before(now),
+        predicted,
+        () if harm else tuple(_steps(suite, cases, cascade, tier, family, found)),
+        {f"{one.name} labelled": float(one.labelled) for one in found} | {"labelled wanted": float(LABELS)} | was,
     )
 
 

@@ -52,6 +52,27 @@ def judge_moved(reading: Reading) -> Iterator[Cause]:
     )
 
 
+def judge_unknown(reading: Reading) -> bool:
+    """Whether agreement is what a judge says, and nothing says that the judge grades as it did."""
+    return reading.facts.rests_on_judge == "agreement" and "judge" not in reading.facts.asked_again
+
+
+def judge_suspected(reading: Reading) -> Iterator[Cause]:
+    """Suspect a judge that nothing watches, where agreement moved in every cohort at once."""
+    verb = "fell" if reading_.spread(reading) else "rose" if reading_.relieved(reading) else None
+    if verb is not None and judge_unknown(reading):
+        yield Cause(
+            "verifier regression",
+            reading.facts.cascade,
+            ((),),
+            False,
+            "judge set",
+            f"The judge may have moved: agreement {verb} in every cohort at once, and it is what the judge says.",
+            ("no frozen answers were graded in two weeks, so a judge that moved cannot be told from worse answers",),
+            ("frozen answers graded as before: cascade-eval diagnose --judge-set MODEL=PATH",),
+        )
+
+
 def creeping(reading: Reading) -> Iterator[Cause]:
     """Say that a cascade costs what it was to save."""
     facts, money = reading.facts, reading.facts.money
@@ -147,7 +168,7 @@ def _cautious(reading: Reading) -> Iterator[Cause]:
         return
     if found.high is None or found.current_ratio is None or found.high > (1 - MATERIAL) * found.current_ratio:
         return
-    if any(sign.rose or sign.more for sign in reading.signs):
+    if not found.kept or _unsteady(reading):
         return
     yield Cause(
         "threshold by feel",
@@ -161,6 +182,16 @@ def _cautious(reading: Reading) -> Iterator[Cause]:
             "a cohort over its budget at the certified threshold",
             "a budget for disagreement smaller than the one written",
         ),
+    )
+
+
+def _unsteady(reading: Reading) -> bool:
+    """Whether something moved inside cohorts or new ones arrived: a threshold certified on such weeks may not hold in the next."""
+    if any(one.alarm for one in reading.facts.escalations):
+        return True
+    return any(
+        sign.rose or sign.less or sign.more or sign.new or sign.disagreement.down <= reading.facts.alpha / 5
+        for sign in reading.signs
     )
 
 
@@ -186,6 +217,7 @@ def rising(reading: Reading) -> Iterator[Cause]:
         (
             "harder requests in these cohorts: then the gate does its work",
             "a threshold that was changed in the same week",
+            "calls of the cheaper model that time out or fail: they escalate whatever the gate says",
         ),
     )
 

@@ -113,6 +113,8 @@ def _onset(
         return windows[within], None
     since = [one.since for one in sequences if one.state == "alarm" and one.since is not None]
     since += [one.first for one in standing if one.test.startswith("escalation")]
+    # What stands from the first weeks on did not begin: it was so from the start.
+    since = [window for window in since if window >= windows[min(WEEKS, len(windows) // 2)]]
     if since:
         return min(since), None
     mixed = points.strongest([_table(rows, windows, "traffic", None)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -32,9 +32,9 @@ def strongest(tables: Sequence[tuple[Floats, Floats]]) -> int | None:
 
     Notes
     -----
-    Twice the log likelihood ratio of two rates against one, added up over cohorts and tables, over the scatter of weeks
-    around the two; chi-squared with one degree of freedom each, times the number of points looked at. It only chooses which
-    weeks are compared; the comparison has tests of its own.
+    Twice the log likelihood ratio of two rates against one, added up over cohorts and tables: chi-squared with one degree of
+    freedom each, and over the scatter of weeks around the two, F. The larger p-value counts, times the number of points
+    looked at. It only chooses which weeks are compared; the comparison has tests of its own.
 
     References
     ----------
@@ -48,22 +48,37 @@ def strongest(tables: Sequence[tuple[Floats, Floats]]) -> int | None:
     >>> strongest([(escalated[1:], np.full((1, 8), 100))]) is None
     True
     """
-    from scipy.stats import chi2
-
     x = np.concatenate([np.asarray(count, dtype=np.float64) for count, _ in tables])
     n = np.concatenate([np.asarray(nobs, dtype=np.float64) for _, nobs in tables])
     weeks = x.shape[1]
     scores = [_score(x, n, at) for at in range(1, weeks)]
     if not scores:
         return None
-    best = int(np.argmax([score for score, _ in scores]))
-    score, seen = scores[best]
-    p = float(chi2.sf(score, seen)) * (weeks - 1) if seen else 1.0
-    return best + 1 if p <= LEVEL else None
+    best = int(np.argmax([one.ratio / max(one.scatter, 1.0) for one in scores]))
+    return best + 1 if _p(scores[best]) * (weeks - 1) <= LEVEL else None
 
 
-def _score(x: Floats, n: Floats, at: int) -> tuple[float, int]:
-    """Likelihood ratio of a change at a week, over the scatter of weeks, and in how many series it can be seen."""
+class _Score(NamedTuple):
+    """Likelihood ratio of a change, in how many series it can be seen, and how weeks scatter with what freedom."""
+
+    ratio: float
+    seen: int
+    scatter: float
+    free: int
+
+
+def _p(one: _Score) -> float:
+    from scipy.stats import chi2
+    from scipy.stats import f as fisher
+
+    if not one.seen:
+        return 1.0
+    # With few weeks the scatter itself is hardly known.
+    by_weeks = fisher.sf(one.ratio / one.scatter / one.seen, one.seen, one.free) if one.free and one.scatter else 0.0
+    return float(max(chi2.sf(one.ratio, one.seen), by_weeks))
+
+
+def _score(x: Floats, n: Floats, at: int) -> _Score:
     parts = [(x[:, :at], n[:, :at]), (x[:, at:], n[:, at:])]
     both = (parts[0][1].sum(axis=1) > 0) & (parts[1][1].sum(axis=1) > 0)
     ratio = 2 * (
@@ -78,8 +93,7 @@ def _score(x: Floats, n: Floats, at: int) -> tuple[float, int]:
             np.divide((count - nobs * rate) ** 2, nobs * rate * (1 - rate), out=np.zeros_like(count), where=some).sum()
         )
         free += int(some.sum() - some.any(axis=1).sum())
-    scatter = max(1.0, squares / free) if free else 1.0
-    return float(np.asarray(ratio)[both].sum()) / scatter, int(both.sum())
+    return _Score(float(np.asarray(ratio)[both].sum()), int(both.sum()), squares / free if free else 1.0, free)
 
 
 def _log_likelihood(count: Floats, nobs: Floats) -> Floats:

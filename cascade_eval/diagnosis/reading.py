@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -185,7 +186,31 @@ def read(facts: Facts) -> Reading:
                 escalation.down <= facts.alpha,
             )
         )  # fmt: skip
-    return Reading(facts, tuple(signs), _mixed(facts, signs, max(level, facts.alpha / 5)))
+    mixed = _mixed(facts, signs, max(level, facts.alpha / 5))
+    return Reading(facts, tuple(_without_mix(sign, signs, mixed) for sign in signs), mixed)
+
+
+def _without_mix(sign: Sign, signs: Sequence[Sign], mixed: Sequence[Sign]) -> Sign:
+    """Take back that a cohort's escalation moved where other traffic by another column explains it.
+
+    It does where cohorts of that column changed their shares and not their escalation, and their shares alone moved all
+    cases the same way and at least half as far.
+    """
+    if not (sign.less or sign.more):
+        return sign
+    step = sign.escalation.now - sign.escalation.before
+    for family in {one.facts.family for one in mixed if one.facts.family != sign.facts.family}:
+        mine = [one for one in signs if one.facts.family == family]
+        shifted = sum((one.share.now - one.share.before) * _middle(one) for one in mine)
+        if not any(one.less or one.more for one in mine) and shifted * step > 0 and abs(step) <= 2 * abs(shifted):
+            return replace(sign, less=False, more=False)
+    return sign
+
+
+def _middle(sign: Sign) -> float:
+    """Escalation of a cohort halfway between both periods; the known one where it was there in one only."""
+    known = [rate for rate in (sign.escalation.before, sign.escalation.now) if not np.isnan(rate)]
+    return float(np.mean(known)) if known else 0.0
 
 
 _SERIES: Final = (("disagreed", "compared"), ("escalated", "decisions"), ("share", "all"), ("cheap", "cheap_size"))
@@ -304,47 +329,69 @@ def _explained(reading: Reading, sign: Sign, by: Sign) -> bool:
 
 
 def spread(reading: Reading) -> tuple[Sign, ...]:
-    """Cohorts whose disagreement rose together, where it rose in every cohort that could have shown it; else none.
+    """Cohorts whose disagreement rose together, where no cohort of any family was spared; else none.
 
-    Every family needs two cohorts that rose, and none with cases enough to show so large a rise that did not. No
-    correction: the claim is about all of them.
+    Every family needs a cohort that rose, and some family two: new cases of one kind that go to all cohorts of another column
+    make those look worse, and their own column does not move. No correction: the claim is about all of them. Cohorts get worse unequally, so
+    one that rose by less than the others is not spared.
     """
     found: list[Sign] = []
     for family in reading.facts.families:
         mine = reading.of(family)
         rose = [sign for sign in mine if sign.rose]
-        if len(rose) < 2:
+        if not rose:
             return ()
         odds = float(np.exp(np.mean([np.log(comparing.odds_ratio(sign.disagreement)) for sign in rose])))
-        if any(not sign.rose and _would_show(reading, sign, odds) for sign in mine):
+        if _spared(reading, mine, np.sqrt(odds)):
             return ()
         found += rose
-    return tuple(found)
+    return together(found)
 
 
-def _would_show(reading: Reading, sign: Sign, odds: float) -> bool:
-    moved = sign.disagreement
-    if not moved.known:
-        return False
-    chance = comparing.chance_to_see(moved.before, moved.size_before, moved.size, odds, _rise(reading.facts))
-    return chance >= comparing.POWER
+def together(signs: Sequence[Sign]) -> tuple[Sign, ...]:
+    """Return the signs where some family has two of them; else none."""
+    return tuple(signs) if largest(signs) > 1 else ()
+
+
+def largest(signs: Sequence[Sign]) -> int:
+    """Most signs of one family: two columns tell the same cases apart twice."""
+    return max(Counter(sign.facts.family for sign in signs).values(), default=0)
+
+
+def relieved(reading: Reading) -> bool:
+    """Whether disagreement fell in at least two cohorts at once and escalates no more in them, and rose in none."""
+    level = _rise(reading.facts)
+    fell = [s for s in reading.members if s.disagreement.down <= level and s.escalation.up > reading.facts.alpha]
+    return len(fell) > 1 and not any(sign.disagreement.now > sign.disagreement.before for sign in reading.members)
+
+
+def _spared(reading: Reading, signs: Sequence[Sign], odds: float) -> bool:
+    """Whether the odds of disagreement in some cohort are shown to have grown by less than `odds`, if at all."""
+    from scipy.special import ndtri
+
+    alpha, looked = reading.facts.alpha, [sign for sign in signs if sign.disagreement.known]
+    # One of many small cohorts looks spared by chance.
+    errors = float(ndtri(1 - alpha / max(len(looked), 1)))
+    quiet = [sign for sign in looked if min(sign.disagreement.up, sign.cheap.down) > alpha]
+    return any(comparing.odds_ratio(sign.disagreement, errors=errors) < odds for sign in quiet)
 
 
 def localised(reading: Reading, sign: Sign) -> bool:
-    """Whether another cohort of the family had cases enough to show so large a rise, and did not."""
-    odds = comparing.odds_ratio(sign.disagreement, least=True)
-    others = [one for one in reading.of(sign.facts.family) if one is not sign]
-    return any(not one.rose and _would_show(reading, one, odds) for one in others)
+    """Whether another cohort of the family is shown not to have risen as much as this one did at least."""
+    # Of rises that were noticed the estimate is too large.
+    odds = comparing.odds_ratio(sign.disagreement, errors=-comparing.BOUND)
+    return _spared(reading, [one for one in reading.of(sign.facts.family) if one is not sign], odds)
 
 
-def gate_alone(reading: Reading) -> bool:
+def gate_alone(signs: Sequence[Sign]) -> bool:
     """Whether answers of the first tier did not get worse where disagreement rose: then the gate alone lets them through.
 
     What the cascade serves wrongly rose by some share of all cases. Had the answers got worse, the first tier's agreement
-    over all cases, escalated ones included, would have fallen by at least about as much.
+    over all cases, escalated ones included, would have fallen by at least about as much. Where that agreement is unknown in
+    the reference weeks, worse answers leave escalation where it was, and a gate that keeps more does not.
     """
     served, worse, variance = 0.0, 0.0, 0.0
-    for sign in reading.members:
+    for sign in signs:
         if not (sign.cheap.known and sign.disagreement.known):
             continue
         weight, cheap = sign.weight, sign.cheap
@@ -354,7 +401,14 @@ def gate_alone(reading: Reading) -> bool:
         variance += weight**2 * sum(
             rate * (1 - rate) / size for rate, size in ((cheap.before, cheap.size_before), (cheap.now, cheap.size))
         )
-    return served > 0 and variance > 0 and worse + 1.645 * float(np.sqrt(variance)) < served
+    if variance == 0:
+        return all(sign.fell for sign in signs if sign.rose)
+    return served > 0 and worse + comparing.BOUND * float(np.sqrt(variance)) < served
+
+
+def answers_worse(reading: Reading, sign: Sign) -> bool:
+    """Whether the first tier agrees less over all cases of a cohort, and the gate alone does not explain what it serves."""
+    return sign.cheap.down <= reading.facts.alpha and not gate_alone((sign,))
 
 
 def sharpest(signs: Sequence[Sign]) -> tuple[Sign, ...]:

@@ -249,8 +249,8 @@ def choose_threshold(suite: Suite, cases: Traffic, cascade: str, at_most: float 
     now, after = changes.replays(suite, cases, [current, changed])
     message = (
         f"A threshold of {made.threshold:.6g} on {tier.name} (now {_now(made)}) is certified at {_percent(target)}{where}: "
-        f"bound {_percent(made.bound)}. {escalating.moves(now, after)} Chosen on these cases, wrong with "
-        f"{_percent(made.delta)}: a prediction, to be judged on others."
+        f"bound {_percent(made.bound)}. {escalating.moves(now, after)} Chosen on these cases, with a "
+        f"chance of {_percent(made.delta)} to be wrong: a prediction, to be judged on others."
     )
     return Treatment(
         "choose a threshold",
@@ -296,7 +296,7 @@ def use_a_cascade(suite: Suite, cases: Traffic, cascade: str, at_most: float | N
     message = (
         f"{changed.tiers[0].model} before {changed.flagship.model}, settling at {made.threshold:.6g}, is certified at "
         f"{_percent(target)}: bound {_percent(made.bound)}. {escalating.moves(now, after[place])} Chosen on these cases, "
-        f"wrong with {_percent(made.delta)}: a prediction, to be judged on others."
+        f"with a chance of {_percent(made.delta)} to be wrong: a prediction, to be judged on others."
     )
     return Treatment(
         "use a cascade",

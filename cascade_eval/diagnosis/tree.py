@@ -41,7 +41,8 @@ def diagnose(facts: Facts, *, stop: bool = True) -> Diagnosis:
     found = causes.find(reading)
     conclusive = [cause for cause in found if cause.conclusive]
     suspects = [cause for cause in found if not cause.conclusive]
-    last = [] if _decided(reading, conclusive) else [undecided(reading, suspects)]
+    doubted = any(cause.name == "verifier regression" for cause in suspects)
+    last = [] if _decided(reading, conclusive) and not doubted else [undecided(reading, suspects)]
     if not found and not last:
         return Diagnosis(facts.cascade, (healthy(reading),), steps, _notes(reading))
     order = {name: i for i, name in enumerate(causes.ORDER)}
@@ -77,7 +78,7 @@ def healthy(reading: Reading) -> Cause:
         ((),),
         True,
         "audit",
-        "Disagreement is shown to be within budget overall and in every cohort, and nothing else moved.",
+        "Disagreement is shown to be within budget overall and in every cohort, and nothing else that was measured moved.",
         tuple(evidence),
         ("a cohort that is not told apart here", "a fixed judge set that moves"),
     )
@@ -93,6 +94,11 @@ def undecided(reading: Reading, suspects: Sequence[Cause]) -> Cause:
         reason = next((one.facts.reason for one in reading.signs if one.facts.reason), "nothing was compared")
         message = (
             f"Disagreement of unescalated cases is not measured ({reason}), so nothing can be said about the gate."
+        )
+    elif any(cause.name == "verifier regression" for cause in suspects):
+        message = (
+            "Disagreement is what a judge says, and it moved in every cohort at once: whether the judge or the answers "
+            "changed is not known."
         )
     elif not left:
         over = reading_.roots(reading)
