@@ -181,7 +181,7 @@ DAMAGED = {
     "NaN": ('{"resourceSpans": NaN}', "the line is not JSON"),
     "a list": ("[1]", "the line is not an object"),
     "another log": ('{"spans": []}', "not OTLP JSON"),
-    "deep": ("[" * 5000 + "]" * 5000, "the line is not JSON"),
+    "deep": ("[" * 100_000 + "]" * 100_000, "the line is not JSON"),
     "negative tokens": (broken(gen_ai__usage__input_tokens={"intValue": "-5"}), "gen_ai.usage.input_tokens is not a whole"),
     "huge tokens": (broken(gen_ai__usage__input_tokens={"intValue": "9" * 30}), "gen_ai.usage.input_tokens is not a whole"),
     "tokens as text": (broken(gen_ai__usage__output_tokens={"stringValue": "many"}), "gen_ai.usage.output_tokens is not"),
