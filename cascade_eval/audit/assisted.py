@@ -92,8 +92,9 @@ def ppi(labels: ArrayLike, predicted_audited: ArrayLike, predicted_all: ArrayLik
         raise ValueError("at least two audited cases are needed, and predictions of all cases they were drawn from")
     ratio = len(y) / len(every)
     spread = float(f.var(ddof=1))
-    # A mean of equal numbers may miss them by a rounding error, which is no spread.
-    power = 0.0 if np.ptp(f) == 0 else float(np.clip(np.cov(y, f)[0, 1] / ((1 + ratio) * spread), 0.0, 1.0))
+    # A mean of equal numbers may miss them by a rounding error, and the squares of tiny numbers vanish: no spread.
+    alike = np.ptp(f) == 0 or spread < np.finfo(np.float64).tiny
+    power = 0.0 if alike else float(np.clip(np.cov(y, f)[0, 1] / ((1 + ratio) * spread), 0.0, 1.0))
     value = power * every.mean() + (y - power * f).mean()
     variance = power**2 * every.var(ddof=1) / len(every) + (y - power * f).var(ddof=1) / len(y)
     return Assisted(float(value), float(np.sqrt(variance)), power, len(y))
