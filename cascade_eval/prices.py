@@ -43,6 +43,8 @@ class Rate(NamedTuple):
         Where the price stands.
     since
         First day (UTC) on which it holds, as ISO text; None where the table knows of no earlier price.
+    cache_write
+        As `input`, for what is written into a cache; only recording knows how much that was.
     """
 
     input: Steps | None
@@ -51,6 +53,7 @@ class Rate(NamedTuple):
     request: int = 0
     source: str = "the suite"
     since: str | None = None
+    cache_write: Steps | None = None
 
 
 Dated: TypeAlias = tuple[Rate, Any]
@@ -205,6 +208,7 @@ def _table_rate(price: Any, constraint: Any) -> Rate:
         0 if price.requests_kcount is None else _nano(_base(price.requests_kcount) / 1000),
         _table_version(),
         since and since.isoformat(),
+        _steps(price.cache_write_mtok),
     )
 
 

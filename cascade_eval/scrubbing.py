@@ -54,7 +54,7 @@ _CARRIED = re.compile(
 )
 _PASSWORD_IN_URL = re.compile(r"""(\b[a-z][a-z0-9+.\-]*://[^\s/?#:@"']*):(?:[^\s/?#"']*)@""", re.IGNORECASE)
 _KEY_IN_QUERY = re.compile(
-    r"""([?&](?:key|api[_-]?key|apikey|token|access_token|sig|signature|password|x-amz-signature|x-amz-credential)=)[^&\s#"']+""",
+    r"""([?&](?:key|api[_-]?key|apikey|subscription-key|token|access_token|secret|client_secret|sig|signature|password|pwd|x-amz-signature|x-amz-credential|x-amz-security-token)=)[^&\s#"']+""",
     re.IGNORECASE,
 )
 
@@ -147,14 +147,19 @@ def _scrub_json(value: Any, values: re.Pattern[str] | None) -> Any:
         return _scrub(value, values)
     if isinstance(value, dict):
         return {
-            _scrub(str(name), values): MARK
-            if _CARRIER.match(str(name)) and item is not None
-            else _scrub_json(item, values)
+            named: MARK if carrier and item is not None else _scrub_json(item, values)
             for name, item in value.items()
+            for named, carrier in [_scrub_name(str(name), values)]
         }
     if isinstance(value, list | tuple):
         return [_scrub_json(item, values) for item in value]
     return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _scrub_name(name: str, values: re.Pattern[str] | None) -> tuple[str, bool]:
+    """Scrub the name of a field, which comes again and again, and say whether what it names is a key."""
+    return _scrub(name, values), _CARRIER.match(name) is not None
 
 
 def url(text: str) -> str:

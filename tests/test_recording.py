@@ -41,6 +41,11 @@ from cascade_eval.traffic import Batch, Field
         ("models:\n  m: {model: x, extra: {n: 3}}\n", "'n' cannot stand in 'extra'"),
         ("models:\n  m: {model: x, base_url: localhost}\n", "'localhost' is not an address."),
         ("models:\n  m: {model: x, base_url: 'http://a:b@c/v1'}\n", "the address holds a key or a password."),
+        ("models:\n  m: {model: x, base_url: 'http://token@c/v1'}\n", "the address holds a key or a password."),
+        ("models:\n  m: {model: x, base_url: 'http://c/v1?code=abc'}\n", "an address ends with its path"),
+        ("models:\n  m: {model: x, extra: {service_tier: priority}}\n", "'service_tier' decides what a token costs. Say it: price:"),
+        ("models:\n  m: {model: x, extra: {a: [{cache_control: {}}]}}\n", "'cache_control' cannot stand in 'extra'"),
+        ("models:\n  m: {model: x, extra: {tools: [{type: web_search}]}}\n", "a tool of type 'web_search' costs more than its tokens."),
         ("models:\n  m: {model: x, api_key: sk-abcdefgh12345678}\n", "tiers.record.yaml:2: a key stands here."),
         ("models:\n  m: {client: anthropic, model: x, logprobs: true}\n", "offers no log-probabilities"),
         ("models:\n  m: {model: x, logprobs: 30}\n", "'logprobs' is true, or from 0 to 20 alternatives, not 30."),
@@ -88,11 +93,17 @@ def test_the_recipe_of_the_document_can_be_read(tmp_path):
         ("model: gpt-4.1-mini", {}, "the environment variable OPENAI_API_KEY is not set"),
         (f"model: x, base_url: '{{url}}', {PRICED}", {}, "'m' costs money. Say how much may be spent: --max-usd"),
         (f"model: x, base_url: '{{url}}', {PRICED}", {"max_usd": "nan"}, "--max-usd: nan is not an amount of dollars."),
+        (
+            f"model: x, base_url: '{{url}}', {PRICED}",
+            {"max_usd": "a lot"},
+            "--max-usd: a lot is not an amount of dollars.",
+        ),
+        (f"model: x, base_url: '{{url}}', {PRICED}", {"max_usd": "1e99999999"}, "is not an amount of dollars."),
         (f"model: x, base_url: '{{url}}', {FREE}", {"only": ["n"]}, "--only: no model 'n' in this recipe."),
         (f"model: x, base_url: '{{url}}', {FREE}", {"cases": "none.jsonl"}, "no such file"),
         (f"model: x, base_url: '{{url}}', {FREE}, prompt: '{{inptu}}'", {}, "Did you mean 'input'?"),
         (f"model: x, base_url: '{{url}}', {FREE}, judges: {{of: min}}", {}, "nobody recorded or asks 'min'."),
-        (f"model: x, base_url: 'https://host/v1', {FREE}", {}, "OPENAI_API_KEY is not set"),
+        (f"model: x, base_url: 'https://host/v1', {FREE}", {}, "which key may go to host? Name the variable"),
         (f"model: x, base_url: '{{url}}', {FREE}, api_key_env: NONE", {}, "the environment variable NONE is not set"),
     ],
 )
@@ -107,6 +118,54 @@ def test_nothing_is_asked_before_everything_is_known(tmp_path, model, options, s
     assert not fake.sent
 
 
+def keys_sent(folder, address, environ):
+    """Return the keys that clients were opened with."""
+    write_cases(folder, 1)
+    keys = []
+
+    def connect(_model, key):
+        keys.append(key)
+        return Fake(lambda *_: good())
+
+    where = "" if address is None else f", base_url: '{address}'"
+    found = recipe(folder, f"cases: cases.jsonl\nmodels:\n  m: {{model: x{where}, {FREE}}}\n")
+    recording.run(found, connect=connect, environ=environ)
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("address", "environ", "sent"),
+    [
+        (None, {"OPENAI_API_KEY": "of-openai"}, "of-openai"),
+        (None, {"OPENAI_API_KEY": " of-openai \n"}, "of-openai"),
+        ("https://eu.api.openai.com/v1", {"OPENAI_API_KEY": "of-openai"}, "of-openai"),
+        ("http://[::1]:8080/v1", {}, "none"),
+        ("http://LOCALHOST:8080/v1", {}, "none"),
+    ],
+)
+def test_a_provider_s_key_goes_to_that_provider(tmp_path, address, environ, sent):
+    """A provider gets its own key unasked, and a server on this machine needs none."""
+    assert keys_sent(tmp_path, address, environ) == [sent]
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "says"),
+    [
+        ("http://localhost.example.com/v1", "of-openai", "which key may go to localhost.example.com?"),
+        ("https://notopenai.com/v1", "of-openai", "which key may go to notopenai.com?"),
+        ("https://api.openai.com.example.org/v1", "of-openai", "which key may go to api.openai.com.example.org?"),
+        (None, "two\nlines-of-it", "is no key: it holds characters no header can"),
+        (None, "schlüssel", "is no key: it holds characters no header can"),
+    ],
+)
+def test_a_provider_s_key_goes_nowhere_else(tmp_path, address, key, says):
+    """An address that only looks like the provider's, and a key no header can hold, are refused without showing the key."""
+    with pytest.raises(errors.UsageError) as caught:
+        keys_sent(tmp_path, address, {"OPENAI_API_KEY": key})
+    assert says in str(caught.value)
+    assert key not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -117,6 +176,8 @@ def test_nothing_is_asked_before_everything_is_known(tmp_path, model, options, s
         ('{"case_id": "a", "model": "m", "answer": "1", "input": "q"}\n{"case_id": "a", "model": "n", "answer": "1", "input": "r"}\n',
          "'input' differs between rows of the case 'a'."),
         ("{\n", "cases.jsonl:1"),
+        ('{"case_id": "sk-proj-AAAAbbbb11111", "input": "q"}\n{"case_id": "sk-proj-AAAAbbbb22222", "input": "q"}\n',
+         "2 cases are '[scrubbed]' once keys are taken out of their ids."),
     ],
 )  # fmt: skip
 def test_cases_that_cannot_be_asked_about(tmp_path, text, says):
@@ -403,5 +464,7 @@ def test_exit_codes(tmp_path, capsys):
         assert cli.run([*arguments, "--retry", "failed"]) == 0
         assert "Every call was made and answered." in capsys.readouterr().out
         assert cli.run(["record", str(path), "--max-usd", "a lot"]) == 4
+        assert cli.run([*arguments, "--output", str(tmp_path / "new"), "--collect", str(tmp_path / "a.csv")]) == 4
+        assert "name a file that ends in .parquet" in capsys.readouterr().err
         assert cli.run(["record", str(tmp_path / "no.yaml"), "--max-usd", "1"]) == 4
         assert len(server.heard) == 8

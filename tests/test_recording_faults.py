@@ -51,7 +51,7 @@ FAULTS = {
     "429 twice, in milliseconds": ([said(429, retry_after_ms="50")] * 2, "ok", 3, "usage", None),
     "500 once": ([said(500)], "ok", 2, "usage", None),
     "503 for ever": ([said(503, retry_after_ms="20")] * 9, "error", 3, "nothing", "503: it said; gave up after 3 requests"),
-    "429, wait an hour": ([said(429, retry_after="3600")] * 9, "error", 1, "nothing", "gave up: asked to wait 3600 s"),
+    "429, wait for nothing": ([said(429, retry_after="0")] * 1, "ok", 2, "usage", None),
     "502 from a gateway": ([said(502)], "error", 1, "unknown", "502: it said"),
     "504 from a gateway": ([said(504)], "timeout", 1, "unknown", "504: it said"),
     "400": ([said(400, "too long")], "error", 1, "nothing", "400: too long"),
@@ -172,6 +172,41 @@ def test_retry_after_is_respected(tmp_path):
     assert times[1] - times[0] >= 1
 
 
+@pytest.mark.parametrize("wish", ["3600", "inf", "Wed, 21 Oct 2065 07:28:00 GMT"])
+def test_a_server_that_asks_for_an_hour_is_left_alone(tmp_path, wish):
+    """No other call of the model is sent into the wait, none gets a line that says failed, and the next run asks them."""
+    patient = [False]
+
+    def script(headers, body, before):
+        return ok() if patient[0] else said(429, "enough for today", retry_after=wish)
+
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps({"case_id": f"c{i}", "input": f"q{i}"}) + "\n" for i in range(9))
+    )
+    with scripted.Server(script) as server:
+        text = f"cases: c.jsonl\nmodels:\n  m: {{model: x, base_url: '{server.url}', price: free, concurrency: 2}}\n"
+        found = recording.run(recording.parse(text, base=tmp_path), environ={})
+        assert len(server.heard) <= 2
+        assert (found.outcome, found.statuses, found.unasked) == ("unasked", {}, {"m": 9})
+        assert "429: enough for today; it asks to wait" in next(iter(found.reasons))
+        patient[0] = True
+        assert recording.run(recording.parse(text, base=tmp_path), environ={}).outcome == "complete"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [(403, "Input was flagged by moderation"), (400, "content_policy_violation")]
+)
+def test_a_prompt_that_is_filtered_is_refused_alone(tmp_path, status, text):
+    """One prompt a provider will not answer says nothing about the next one."""
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps({"case_id": f"c{i}", "input": f"q{i}"}) + "\n" for i in range(3))
+    )
+    with scripted.Server(lambda _h, body, _b: said(status, text) if asked(body) == "q0" else ok()) as server:
+        recipe = f"cases: c.jsonl\nmodels:\n  m: {{model: x, base_url: '{server.url}', price: free, concurrency: 1}}\n"
+        found = recording.run(recording.parse(recipe, base=tmp_path), environ={})
+    assert (found.outcome, found.statuses) == ("complete", {("m", "ok"): 2, ("m", "refused"): 1})
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 402])
 def test_a_hopeless_model_is_not_asked_again_and_again(tmp_path, status):
     """A wrong key or an unknown model ends that model's calls, unpaid and unasked; the others go on."""
@@ -287,6 +322,9 @@ def test_logprobs_are_recorded_as_offered(tmp_path):
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "-1"}, None),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "nan"}, None),
+        # By the server's own clock, whatever ours says.
+        ({"retry-after": "Wed, 21 Oct 2015 07:29:00 GMT", "date": "Wed, 21 Oct 2015 07:28:30 GMT"}, 30.0),
         ({}, None),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import json
 import os
@@ -142,6 +143,111 @@ def test_a_changed_journal_is_refused(tmp_path):
     with pytest.raises(errors.DataError, match=r"answers.jsonl:1: not a line of a journal"):
         recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
     assert len(fake.sent) == 6
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cost_usd", "1"),
+        ("cost_usd", -5),
+        ("run", "x"),
+        ("status", "done"),
+        ("status", ["ok"]),
+        ("call", None),
+        ("attempts", 0),
+    ],
+)
+def test_a_line_edited_by_hand_is_named(tmp_path, field, value):
+    """A value no recorder writes is refused with its line, its field, and what it says."""
+    write_cases(tmp_path, 1)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    first, second = lines(tmp_path / "recorded")
+    path = tmp_path / "recorded" / "answers.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (first, {**second, field: value})))
+    with pytest.raises(errors.DataError, match=rf"answers.jsonl:2: not a line of a journal: '{field}' cannot be"):
+        recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+
+
+@pytest.mark.parametrize("broken", ["[1]", '"call"', "7", '{"event": ["sent"]}', '{"event": "sent", "call": "x"}'])
+def test_a_note_edited_by_hand_is_named(tmp_path, broken):
+    """The notes of requests say what may have been paid: none is passed over."""
+    write_cases(tmp_path, 1)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    with (tmp_path / "recorded" / "requests.log").open("a") as file:
+        file.write(broken + "\n")
+    with pytest.raises(errors.DataError, match=r"requests.log:\d+: not a line of a journal"):
+        recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+
+
+def test_a_call_with_two_lines_is_refused(tmp_path):
+    """Two journals put together, or one line twice, would count a call twice."""
+    write_cases(tmp_path, 2)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    path = tmp_path / "recorded" / "answers.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(errors.DataError, match=r"2 lines for the case 'c\d', '(mini|big)', repeat 0"):
+        recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+
+
+def test_what_was_spent_is_known_without_the_notes(tmp_path):
+    """Where the notes of requests are lost, the lines still say what was paid: the cap is not opened again."""
+    write_cases(tmp_path, 3)
+
+    def answer(call, _before):
+        return recording.Reply("timeout", reason="late") if call.case.case_id == "c1" else good()
+
+    first = recording.run(recipe(tmp_path, TWO), connect=Fake(answer), environ={}, max_usd=1)
+    (tmp_path / "recorded" / "requests.log").unlink()
+    again = recording.run(recipe(tmp_path, TWO), connect=Fake(answer), environ={}, max_usd=1)
+    assert (again.requests, again.spent, again.uncertain) == (first.requests, first.spent, first.uncertain)
+    assert again.spent > 0 < again.uncertain
+    (tmp_path / "recorded" / "requests.log").unlink()
+    retried = recording.run(
+        recipe(tmp_path, TWO), connect=Fake(lambda *_: good()), environ={}, max_calls=6, retry_failed=True
+    )
+    assert (retried.requests, retried.failed, retried.unasked) == (6, 0, {"mini": 1, "big": 1})
+
+
+def test_nothing_is_opened_where_nothing_is_left_to_ask(tmp_path):
+    """A finished recording builds no client."""
+
+    def refuse(_model, _key):
+        raise AssertionError
+
+    write_cases(tmp_path, 2)
+    recording.run(recipe(tmp_path, TWO), connect=Fake(lambda *_: good()), environ={}, max_usd=1)
+    assert recording.run(recipe(tmp_path, TWO), connect=refuse, environ={}, max_usd=1).outcome == "complete"
+
+
+def test_other_cases_in_a_journal_are_said(tmp_path):
+    """Lines of cases that are none of these stay and count, which is said."""
+    write_cases(tmp_path, 3)
+    fake = Fake(lambda *_: good())
+    recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    (tmp_path / "cases.jsonl").write_text('{"case_id": "z", "input": "q"}\n')
+    found = recording.run(recipe(tmp_path, TWO), connect=fake, environ={}, max_usd=1)
+    assert found.notes == ("3 cases of the journal are not among these cases; their lines stay, and count.",)
+
+
+def test_it_records_where_a_loop_runs_already(tmp_path):
+    """In a notebook, whose loop is running, recording is called like anything else."""
+
+    async def cell():
+        return recording.run(recipe(tmp_path, TWO), connect=Fake(lambda *_: good()), environ={}, max_usd=1)
+
+    write_cases(tmp_path, 2)
+    assert asyncio.run(cell()).outcome == "complete"
+
+
+def test_a_journal_that_cannot_be_opened(tmp_path):
+    """A folder in the place of a file is a sentence, and no traceback."""
+    write_cases(tmp_path, 1)
+    (tmp_path / "recorded" / "answers.jsonl").mkdir(parents=True)
+    with pytest.raises(errors.UsageError, match=r"answers.jsonl: cannot be used: Is a directory"):
+        recording.run(recipe(tmp_path, TWO), connect=Fake(lambda *_: good()), environ={}, max_usd=1)
 
 
 def test_one_process_records_into_a_folder(tmp_path):

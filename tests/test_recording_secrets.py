@@ -11,7 +11,7 @@ import pytest
 import scripted_server as scripted
 from scripted_server import Act, asked, events, ok, streamed
 
-from cascade_eval import cli, recording
+from cascade_eval import cli, errors, recording
 
 pytestmark = pytest.mark.loopback
 
@@ -126,6 +126,93 @@ def test_an_exception_holds_no_key(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "a key stands here" in shown.err
     assert not found_in(shown.out + shown.err)
+
+
+HOPELESS = (401, 402, 403, 404, 302)
+
+
+@pytest.mark.parametrize("status", HOPELESS)
+def test_a_hopeless_answer_holds_no_key(tmp_path, monkeypatch, capsys, status):
+    """What a server says when it turns everything away is shown, and a key it repeats is not."""
+    monkeypatch.setenv("GATEWAY", PLANTED["GATEWAY"])
+
+    def script(headers, _body, _before):
+        said = json.dumps({"error": {"message": f"wrong key {headers['authorization']} {EVERYTHING}"}})
+        return Act(status, {**JSON, "location": f"http://elsewhere/?key={FORM}"}, said.encode())
+
+    with scripted.Server(script) as server:
+        (tmp_path / "cases.jsonl").write_text('{"case_id": "a", "input": "q"}\n')
+        path = tmp_path / "r.record.yaml"
+        path.write_text(
+            f"cases: cases.jsonl\nmodels:\n  m: {{model: x, base_url: '{server.url}', price: free, api_key_env: GATEWAY}}\n"
+        )
+        for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "DATABASE_PASSWORD", "SOMETHING_TOKEN"):
+            monkeypatch.setenv(name, PLANTED[name])
+        assert cli.run(["record", str(path)]) == 3
+        found = recording.run(recording.load(path))
+    shown = capsys.readouterr()
+    assert f"1 × m: {status}: " in shown.out
+    written = [path.read_text() for path in (tmp_path / "recorded").iterdir()]
+    for text in (shown.out, shown.err, *found.reasons, *found.notes, *written):
+        assert not found_in(text)
+        assert FORM not in text
+
+
+@pytest.mark.parametrize("status", [200, 400, 401])
+def test_no_half_of_a_key_is_left_where_a_reason_is_cut(tmp_path, status):
+    """However long the text before it, a key that a server repeats is taken out whole before the text is shortened."""
+    key = "abcd(efgh)*ijkl+mnop"
+
+    def script(_headers, body, _before):
+        text = "." * int(asked(body)) + key
+        return Act(status, JSON, text.encode() if status == 200 else json.dumps({"error": {"message": text}}).encode())
+
+    lengths = range(150, 430, 7)
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"case_id": "c{n}", "input": "{n}"}}\n' for n in lengths))
+    with scripted.Server(script) as server:
+        text = f"cases: c.jsonl\nmodels:\n  m: {{model: x, base_url: '{server.url}', price: free, api_key_env: K}}\n"
+        found = recording.run(recording.parse(text, base=tmp_path), environ={"K": key})
+    written = [path.read_text() for path in found.output.iterdir()]
+    for text in (*written, *found.reasons, *found.notes):
+        assert "abcd" not in text
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirect_is_followed(tmp_path, client, status):
+    """Neither prompt nor key goes where a server sends them; the model is not asked any more, and why is said."""
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"case_id": "{i}", "input": "q"}}\n' for i in range(3)))
+    with scripted.Server(lambda *_: ok()) as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost")
+        with scripted.Server(lambda *_: Act(status, {"location": elsewhere})) as server:
+            text = f"cases: c.jsonl\nmodels:\n  m: {{model: x, client: {client}, base_url: '{server.url}', price: free, concurrency: 1}}\n"
+            found = recording.run(recording.parse(text, base=tmp_path), environ={})
+        assert (len(server.heard), len(other.heard)) == (1, 0)
+    assert found.reasons == {
+        f"m: {status}: no redirect is followed, write the address itself as base_url: {elsewhere}": 3
+    }
+
+
+def test_no_proxy_stands_before_loopback(tmp_path, monkeypatch):
+    """A proxy of the environment hears nothing of a server on this machine."""
+    (tmp_path / "c.jsonl").write_text('{"case_id": "a", "input": "q"}\n')
+    with scripted.Server(lambda *_: ok("from the proxy")) as proxy, scripted.Server(lambda *_: ok("direct")) as server:
+        monkeypatch.setenv("HTTP_PROXY", f"http://ann:hunter2hunter2@127.0.0.1:{proxy.port}")
+        text = f"cases: c.jsonl\nmodels:\n  m: {{model: x, base_url: '{server.url}', price: free}}\n"
+        found = recording.run(recording.parse(text, base=tmp_path), environ={})
+    assert (found.outcome, len(proxy.heard), len(server.heard)) == ("complete", 0, 1)
+
+
+def test_a_proxy_that_cannot_be_one_is_said_without_its_password(tmp_path, monkeypatch):
+    """The message about a proxy's address is scrubbed, and nothing is asked."""
+    (tmp_path / "c.jsonl").write_text('{"case_id": "a", "input": "q"}\n')
+    monkeypatch.setenv("ALL_PROXY", "gopher://ann:hunter2hunter2@host:1")
+    text = (
+        "cases: c.jsonl\nmodels:\n  m: {model: x, base_url: 'http://remote.invalid/v1', price: free, api_key_env: K}\n"
+    )
+    with pytest.raises(errors.UsageError, match="'m' cannot be asked") as caught:
+        recording.run(recording.parse(text, base=tmp_path), environ={"K": "planted-key-0007"})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_recording_costs_nothing_until_it_asks():

@@ -46,11 +46,14 @@ def record(path: str, cases: str | None, only: tuple[str, ...], retry: str | Non
     from decimal import Decimal, InvalidOperation
 
     from cascade_eval import recording
+    from cascade_eval.recording import collecting
 
     try:
         dollars = None if options["max_usd"] is None else Decimal(options["max_usd"].removeprefix("$"))
     except InvalidOperation:
         raise click.UsageError(f"--max-usd: {options['max_usd']!r} is not an amount of dollars.") from None
+    if options["collect"] is not None:
+        collecting.check(options["collect"])
     recipe = recording.load(path)
     with _shown() as show:
         found = recording.run(

@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade_eval.recording import pricing
+from cascade_eval.recording import clients, pricing
 from cascade_eval.recording.nouns import Call
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _seed(seed: int, prompt: str, run: int) -> int:
 
 def _openai(model: Model, messages: list[dict[str, str]], run: int) -> dict[str, Any]:
     # OpenAI's reasoning models take only the newer name; many other servers know only the older one.
-    longest = "max_completion_tokens" if model.base_url is None else "max_tokens"
+    own = clients.host(model).endswith((*clients.DOMAINS["openai"], ".openai.azure.com"))
+    longest = "max_completion_tokens" if own else "max_tokens"
     return {
         "messages": messages,
         longest: model.max_output_tokens,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import time
+import urllib.parse
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cascade_eval import scrubbing
 from cascade_eval.errors import Problem, UsageError
 from cascade_eval.recording import responses
 from cascade_eval.recording.nouns import Reply
+from cascade_eval.recording.responses import QUOTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 KEYS: Final = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 ADDRESSES: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that need no key, and that no proxy of the environment stands before."""
+
+DOMAINS: Final = {"openai": (".openai.com",), "anthropic": (".anthropic.com",)}
+"""Where a provider's own key may go unasked."""
+
 MOST_BYTES: Final = 50_000_000
 
 _AGAIN: Final = frozenset({409, 425, 429, 500, 503, 529})
@@ -27,6 +36,8 @@ _LATE: Final = frozenset({408, 504, 524})
 """Someone on the way gave up waiting; the model may have answered, and billed."""
 _HOPELESS: Final = frozenset({401, 402, 403, 404, 407})
 """The next call would be refused for the same reason."""
+_FILTERED: Final = ("content_filter", "content management policy", "content_policy", "flagged", "moderation")
+"""What providers say of a prompt that they will not answer: that one, and not the next."""
 
 
 class Client(Protocol):
@@ -56,6 +67,10 @@ class Official:
         self._sdk = _library(model.client)
         base_url = model.base_url or ADDRESSES[model.client]
         make = self._sdk.AsyncOpenAI if model.client == "openai" else self._sdk.AsyncAnthropic
+        # A redirect would carry the prompt to wherever the server says.
+        http_client = http_client or self._sdk.DefaultAsyncHttpxClient(
+            follow_redirects=False, trust_env=host(model) not in LOOPBACK
+        )
         options = {"api_key": key, "base_url": base_url, "max_retries": 0, "http_client": http_client}
         self._client = make(timeout=model.timeout, **options)
         self._resource = (
@@ -75,7 +90,7 @@ class Official:
         except self._sdk.APIConnectionError as error:
             return _unconnected(error)
         except Exception as error:  # noqa: BLE001  a call that broke in any way is an outcome, and the rest goes on
-            return Reply("error", reason=f"{type(error).__name__}: {error}"[: responses.SHOWN])
+            return Reply("error", reason=f"{type(error).__name__}: {error}"[:QUOTED])
 
     async def _send(self, call: Call) -> Reply:
         body = dict(call.body)
@@ -115,9 +130,25 @@ def connect(model: Model, key: str) -> Client:
     Raises
     ------
     UsageError
-        The official client is not installed.
+        The official client is not installed, or the environment names a proxy that cannot be one.
     """
-    return Official(model, key)
+    try:
+        return Official(model, key)
+    except ValueError as error:
+        message = scrubbing.scrub(f"'{model.name}' cannot be asked: {error}")
+        raise UsageError([Problem(message)]) from None
+
+
+def host(model: Model) -> str:
+    """Return the host a model is asked at.
+
+    Examples
+    --------
+    >>> from cascade_eval.recording import Model
+    >>> host(Model("m", "openai", "x")), host(Model("m", "openai", "x", base_url="http://LOCALHOST:8080/v1"))
+    ('api.openai.com', 'localhost')
+    """
+    return urllib.parse.urlsplit(model.base_url or ADDRESSES[model.client]).hostname or ""
 
 
 def _dropped(error: Exception, received: int) -> str:
@@ -129,7 +160,7 @@ def _said(error: Any) -> str:
     inner = body.get("error", body) if isinstance(body, dict) else body
     said = inner.get("message", inner) if isinstance(inner, dict) else inner
     code = inner.get("code") if isinstance(inner, dict) else None
-    shown = str(said or error.message)[: responses.SHOWN]
+    shown = responses.readable(str(said or error.message))[:QUOTED]
     return f"{shown} ({code})" if isinstance(code, str) else shown
 
 
@@ -171,14 +202,19 @@ def refusal(status: int, headers: Mapping[str, str], said: str) -> Reply:
     reason = f"{status}: {said}"
     if status in _LATE:
         return Reply("timeout", reason=reason)
+    if status < 400:
+        where = scrubbing.url(headers.get("location", "")) or "nowhere"
+        reason = f"{status}: no redirect is followed, write the address itself as base_url: {where[:QUOTED]}"
+        return Reply("error", billed="nothing", reason=reason, hopeless=True)
+    if status in {400, 403} and any(word in said.lower() for word in _FILTERED):
+        return Reply("refused", billed="nothing", reason=reason)
     if status in _HOPELESS or "insufficient_quota" in said:
         return Reply("error", billed="nothing", reason=reason, hopeless=True)
     if status in _AGAIN:
         return Reply("error", billed="nothing", reason=reason, again=True, after=wait(headers))
-    if status >= 500 or status < 400:
+    if status >= 500:
         return Reply("error", reason=reason)
-    refused = "content_filter" in said or "content management policy" in said
-    return Reply("refused" if refused else "error", billed="nothing", reason=reason)
+    return Reply("error", billed="nothing", reason=reason)
 
 
 def wait(headers: Mapping[str, str]) -> float | None:
@@ -188,6 +224,8 @@ def wait(headers: Mapping[str, str]) -> float | None:
     --------
     >>> wait({"retry-after-ms": "250"}), wait({"retry-after": "soon"}), wait({})
     (0.25, None, None)
+    >>> wait({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    30.0
     """
     for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
@@ -200,4 +238,12 @@ def wait(headers: Mapping[str, str]) -> float | None:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
     except (TypeError, ValueError):
         return None
-    return max(date.timestamp() - time.time(), 0.0)
+    return max(date.timestamp() - _now(headers), 0.0)
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    """Return the server's own time where it says it, for its date to wait for is by the same clock."""
+    try:
+        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (TypeError, ValueError):
+        return time.time()

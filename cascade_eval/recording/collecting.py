@@ -65,12 +65,23 @@ def collect(output: str | Path, *, cases: str | Path | None = None) -> pa.Table:
     return found if cases is None else _filled(found, cases)
 
 
+def check(path: str | Path) -> None:
+    """Refuse a file that is no Parquet, which is better said before models are asked than after.
+
+    Raises
+    ------
+    UsageError
+        What to write instead.
+    """
+    if Path(path).suffix != ".parquet":
+        raise UsageError([Problem("name a file that ends in .parquet.", str(path))])
+
+
 def write(path: str | Path, output: str | Path, *, cases: str | Path | None = None) -> Path:
     """Write what `collect` returns as Parquet, whole or not at all."""
     import pyarrow.parquet as pq
 
-    if Path(path).suffix != ".parquet":
-        raise UsageError([Problem("name a file that ends in .parquet.", str(path))])
+    check(path)
     sink = io.BytesIO()
     pq.write_table(collect(output, cases=cases), sink)
     return atomic.write(path, sink.getvalue())

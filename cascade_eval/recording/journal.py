@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from cascade_eval import atomic, scrubbing
 from cascade_eval.errors import DataError, Problem, UsageError
 from cascade_eval.recording.nouns import NANO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
     from pathlib import Path
 
@@ -35,6 +36,38 @@ REPLACED: Final = "replaced.log"
 TORN: Final = "torn.log"
 
 FAILED: Final = frozenset({"timeout", "error"})
+_CUT: Final = frozenset({"length", "max_tokens"})
+
+_Fields: TypeAlias = "Mapping[str, Callable[[Any], bool]]"
+"""What must stand in a line, and what it may be."""
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _dollars(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_LINE: Final[_Fields] = {
+    **dict.fromkeys(("call", "case_id", "model"), _text),
+    "run": _whole,
+    "attempts": lambda value: _whole(value) and value > 0,
+    "status": lambda value: value in ("ok", "timeout", "error", "refused"),
+    "answer": lambda value: value is None or _text(value),
+    "cost_usd": _dollars,
+}
+_REQUEST: Final[_Fields] = {"call": _text, "attempt": _whole}
+_NOTES: Final[dict[Any, _Fields]] = {
+    "settings": {"model": _text, "settings": lambda _: True},
+    "sent": {**_REQUEST, "at_most_nano_usd": _whole},
+    "unbilled": _REQUEST,
+}
 
 
 @dataclass
@@ -59,6 +92,8 @@ class Past:
         The last settings of each model.
     reasons
         Why finished calls failed, by model and reason.
+    cut, without_logprobs
+        Answers by model that ended at the longest output, and that have no log-probabilities.
     """
 
     finished: dict[str, str] = field(default_factory=dict)
@@ -73,6 +108,8 @@ class Past:
     unheard: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)
+    without_logprobs: Counter[str] = field(default_factory=Counter)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line of the journal."""
@@ -82,6 +119,9 @@ class Past:
         self.statuses[model, status] += 1
         if status in FAILED:
             self.reasons[model, f"{model}: {line.get('reason')}"] += 1
+        if status == "ok":
+            self.cut[model] += line.get("finish_reason") in _CUT
+            self.without_logprobs[model] += "token_logprobs" not in line
         if status == "ok" and line["run"] == 0 and line["answer"] is not None:
             self.answers[case, model] = line["answer"]
 
@@ -92,28 +132,48 @@ def read(folder: Path) -> Past:
     Raises
     ------
     DataError
-        A line in the middle of a file cannot be read: someone changed it.
+        A line in the middle of a file cannot be read, or a call has two: someone changed it.
     """
     past = Past()
+    twice: Counter[tuple[str, str, int]] = Counter()
     known: dict[tuple[str, int], int | None] = {}
+    # A line whose note is lost was sent and paid for all the same.
+    worst: dict[tuple[str, int], int] = {}
     for name in (ANSWERS, REPLACED):
         for line in lines(folder / name):
-            known[line["call"], line["attempts"]] = _nano(line.get("cost_usd"))
+            request = line["call"], line["attempts"]
+            known[request] = _nano(line.get("cost_usd"))
+            worst[request] = _nano(line.get("cost_at_most_usd")) or 0
+            past.sent[line["call"]] = max(past.sent[line["call"]], line["attempts"])
             if name == ANSWERS:
+                twice[line["case_id"], line["model"], line["run"]] += 1
                 past.add(line)
-    worst: dict[tuple[str, int], int] = {}
-    for note in _lines(folder / REQUESTS, ("event",)):
+    _refuse_doubled(folder / ANSWERS, twice)
+    for note in _lines(folder / REQUESTS, _note):
         if note["event"] == "settings":
             past.settings[note["model"]] = note["settings"]
             continue
         request = note["call"], note["attempt"]
         if note["event"] == "sent":
             worst[request] = note["at_most_nano_usd"]
-            past.sent[note["call"]] += 1
+            past.sent[note["call"]] = max(past.sent[note["call"]], note["attempt"])
         else:
             known[request] = 0
     _add_up(past, worst, known)
     return past
+
+
+def _refuse_doubled(path: Path, often: Mapping[tuple[str, str, int], int]) -> None:
+    problems = [
+        Problem(
+            f"{count:,} lines for the case '{case}', '{model}', repeat {run}; a call has one. Remove the others.",
+            str(path),
+        )
+        for (case, model, run), count in often.items()
+        if count > 1
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def _add_up(past: Past, worst: Mapping[tuple[str, int], int], known: Mapping[tuple[str, int], int | None]) -> None:
@@ -140,24 +200,39 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     DataError
         With every line that is none.
     """
-    return _lines(path, ("call", "case_id", "model", "run", "status", "answer", "attempts"))
+    return _lines(path, lambda _: _LINE)
 
 
-def _lines(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _note(note: Mapping[str, Any]) -> _Fields:
+    event = note.get("event")
+    return _NOTES.get(event if isinstance(event, str) else None, {"event": lambda _: False})
+
+
+def _wrong(line: Mapping[str, Any], fields: _Fields) -> str | None:
+    """Say what is wrong with a line; None where nothing is."""
+    for name, right in fields.items():
+        if name not in line:
+            return f"'{name}' is missing"
+        if not right(line[name]):
+            return f"'{name}' cannot be {str(line[name])[:40]!r}"
+    return None
+
+
+def _lines(path: Path, fields: Callable[[Mapping[str, Any]], _Fields]) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     problems = []
     for number, written in enumerate(path.read_bytes().splitlines(), 1):
         try:
             line = json.loads(written)
-            missing = [name for name in needed if name not in line]
-        except (ValueError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem(f"not a line of a journal: {error}", str(path), number))
             continue
-        if missing:
-            problems.append(Problem(f"not a line of a journal: '{missing[0]}' is missing.", str(path), number))
-        else:
+        wrong = _wrong(line, fields(line)) if isinstance(line, dict) else "it is no object"
+        if wrong is None:
             yield line
+        else:
+            problems.append(Problem(f"not a line of a journal: {wrong}.", str(path), number))
     if problems:
         raise DataError(problems)
 
@@ -199,9 +274,10 @@ class Journal:
         try:
             for name in (ANSWERS, REQUESTS, REPLACED):
                 self._mend(self.folder / name)
-        except BaseException:
+        except OSError as error:
             self._lock.release()
-            raise
+            problem = Problem(f"cannot be used: {error.strerror or error}", str(error.filename or self.folder))
+            raise UsageError([problem]) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,15 +310,21 @@ class Journal:
 
     # --- appending -------------------------------------------------------------------------------------------------
 
-    async def append(self, name: str, line: Mapping[str, Any]) -> None:
+    async def append(self, name: str, line: Mapping[str, Any]) -> dict[str, Any]:
         """Append a line; on return it is on disk. Lines that wait at the same time share one flush.
+
+        Returns
+        -------
+        dict
+            The line as it was written, without keys.
 
         Raises
         ------
         UsageError
             The disk is full, or the file cannot be written.
         """
-        written = json.dumps(scrubbing.scrub_json(line, self.environ), ensure_ascii=True, allow_nan=False) + "\n"
+        scrubbed: dict[str, Any] = scrubbing.scrub_json(line, self.environ)
+        written = json.dumps(scrubbed, ensure_ascii=True, allow_nan=False) + "\n"
         if self._broken is not None:
             raise self._broken
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -251,6 +333,7 @@ class Journal:
             self._writer = asyncio.create_task(self._write())
         # A line once handed in is written, even if who handed it in is cancelled.
         await asyncio.shield(done)
+        return scrubbed
 
     async def _write(self) -> None:
         while self._waiting:
@@ -276,11 +359,24 @@ class Journal:
     def _append(self, name: str, data: bytes) -> None:
         file = self._files.get(name)
         if file is None:
+            new = not (self.folder / name).exists()
             file = self._files[name] = (self.folder / name).open("ab", buffering=0)
+            if new:
+                self._flush_folder()
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
         os.fsync(file.fileno())
+
+    def _flush_folder(self) -> None:
+        """Flush the names of new files too: a power cut takes a file whose name is not on disk, with all its lines."""
+        if os.name != "posix":
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     async def drain(self) -> None:
         """Wait until everything handed in is on disk."""

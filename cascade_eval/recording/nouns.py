@@ -168,11 +168,12 @@ class Call:
 
 
 class Usage(NamedTuple):
-    """Tokens a response says it used; `input` includes the cached ones."""
+    """Tokens a response says it used; `input` includes those read from a cache and those written into one."""
 
     input: int
     cached: int
     output: int
+    written: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cascade_eval.recording.nouns import Call, Case, Model, Recipe
     from cascade_eval.recording.pricing import Sheet
 
-LOOPBACK: Final = ("http://localhost", "http://127.0.0.1", "http://[::1]")
+
+MOST_USD: Final = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,24 @@ def plan(
     _check_columns(found, models, read, path)
     folder = Path(output) if output is not None else found.base / (found.output or "recorded")
     cap = _cap(found, max_usd, max_calls, sheets)
-    secret = {f"{number}_API_KEY": key for number, key in enumerate(keys.values())}
-    return Plan(models, read, sheets, keys, folder, cap, max_calls, {**environ, **secret})
+    # Only what is secret: looked up for every line, the rest of the environment would be looked at each time.
+    secret = dict.fromkeys([*scrubbing.secrets(environ), *keys.values()])
+    named = {f"{number}_API_KEY": value for number, value in enumerate(secret)}
+    asked = Plan(models, read, sheets, keys, folder, cap, max_calls, named)
+    _check_written(asked, path)
+    return asked
+
+
+def _check_written(asked: Plan, path: str) -> None:
+    """Refuse cases that nobody could tell apart in the journal, where keys are taken out of their ids."""
+    often = Counter(asked.written(case.case_id) for case in asked.cases)
+    problems = [
+        Problem(f"{count:,} cases are '{written}' once keys are taken out of their ids. Rename them.", path)
+        for written, count in often.items()
+        if count > 1
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def _chosen(found: Recipe, only: tuple[str, ...]) -> tuple[Model, ...]:
@@ -149,15 +166,35 @@ def _priced(
             sheets[model.name] = pricing.sheet(model)
         except ValueError as error:
             problems.append(found.lines.problem(str(error), "models", model.name, "model"))
-        name = model.api_key_env or clients.KEYS[model.client]
-        key = environ.get(name, "").strip()
-        if not key and model.api_key_env is None and (model.base_url or "").startswith(LOOPBACK):
-            key = "none"
-        if not key:
-            message = f"the environment variable {name} is not set; the key of '{model.name}' is read from it."
-            problems.append(found.lines.problem(message, "models", model.name, "api_key_env"))
-        keys[model.name] = key
+        try:
+            keys[model.name] = _key(model, environ)
+        except ValueError as error:
+            problems.append(found.lines.problem(str(error), "models", model.name, "api_key_env"))
     return sheets, keys, problems
+
+
+def _key(model: Model, environ: Mapping[str, str]) -> str:
+    """Return the key of a model; a provider's own key goes to that provider, or wherever a recipe says by name.
+
+    Raises
+    ------
+    ValueError
+        There is none, or none that could be sent; the message says what to write.
+    """
+    name = model.api_key_env or clients.KEYS[model.client]
+    host = clients.host(model)
+    if model.api_key_env is None and host not in clients.LOOPBACK and not host.endswith(clients.DOMAINS[model.client]):
+        raise ValueError(
+            f"which key may go to {host}? Name the variable that holds it, api_key_env: {name}, or one of its own."
+        )
+    key = environ.get(name, "").strip()
+    if not key and model.api_key_env is None and host in clients.LOOPBACK:
+        return "none"
+    if not key:
+        raise ValueError(f"the environment variable {name} is not set; the key of '{model.name}' is read from it.")
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"the value of the environment variable {name} is no key: it holds characters no header can.")
+    return key
 
 
 def _check_columns(found: Recipe, models: Iterable[Model], cases: tuple[Case, ...], path: str) -> None:
@@ -205,8 +242,11 @@ def _cap(
         raise UsageError([found.lines.problem(message, "models", priced[0])])
     if max_usd is None:
         return None
-    dollars = Decimal(str(max_usd))
-    if not dollars.is_finite() or dollars < 0:
+    try:
+        dollars = Decimal(str(max_usd))
+    except InvalidOperation:
+        dollars = Decimal("nan")
+    if not dollars.is_finite() or not 0 <= dollars < MOST_USD:
         raise UsageError([Problem(f"--max-usd: {max_usd} is not an amount of dollars.")])
     # Down to whole nano-dollars: a cap is never rounded in favour of spending.
     return math.floor(dollars * NANO)

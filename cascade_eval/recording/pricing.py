@@ -22,6 +22,9 @@ _MILLION: Final = 1_000_000
 TEMPLATE_TOKENS: Final = 256
 """What a server may put around a message: role marks, and a template of its own."""
 
+TOOLS_TOKENS: Final = 1024
+"""The same where tools are offered: Anthropic puts up to some five hundred tokens of instructions before them."""
+
 
 class Sheet(NamedTuple):
     """What a model charges: its rates, each with the days or hours in which it holds."""
@@ -49,16 +52,16 @@ class Sheet(NamedTuple):
         moment = np.array([int(at.timestamp())])
         which = int(prices.holding(self.rates, moment, np.array([True]))[0])
         rate = self.rates[which][0]
-        full = max(usage.input - usage.cached, 0)
+        full = max(usage.input - usage.cached - usage.written, 0)
         cached = _at(rate.cached_input or rate.input, usage.input)
-        charged = (
-            full * _at(rate.input, usage.input) + usage.cached * cached + usage.output * _at(rate.output, usage.input)
-        )
+        written = _at(rate.cache_write or rate.input, usage.input)
+        charged = full * _at(rate.input, usage.input) + usage.cached * cached + usage.written * written
+        charged += usage.output * _at(rate.output, usage.input)
         return (charged + _MILLION // 2) // _MILLION + rate.request
 
 
 def _worst(rate: Rate, input_tokens: int, output_tokens: int) -> int:
-    dearest = max(_dearest(rate.input), _dearest(rate.cached_input or rate.input))
+    dearest = max(_dearest(steps or rate.input) for steps in (rate.input, rate.cached_input, rate.cache_write))
     return -(-(input_tokens * dearest + output_tokens * _dearest(rate.output)) // _MILLION) + rate.request
 
 
@@ -104,4 +107,5 @@ def input_bound(body: Mapping[str, Any]) -> int:
     >>> input_bound({"messages": [{"role": "user", "content": "Grüezi"}]})
     310
     """
-    return len(json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")) + TEMPLATE_TOKENS
+    around = TOOLS_TOKENS if "tools" in body else TEMPLATE_TOKENS
+    return len(json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")) + around

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import string
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
 FREE: Final = {"input": 0, "output": 0}
 
 _OURS: Final = frozenset(
-    {"model", "messages", "system", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens"}
-)
+    {
+        "model", "messages", "system", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens",
+        "audio", "fallbacks", "mcp_servers", "modalities", "models", "plugins", "web_search_options",
+    }
+)  # fmt: skip
 """Fields of a request that decide what it costs or how it is read, and therefore are not `extra`."""
+_RATED: Final = frozenset({"inference_geo", "service_tier", "speed"})
+"""Fields that decide what a token costs: whoever sends them says the price."""
 
 
 class WrittenJudge(Written):
@@ -92,14 +99,41 @@ class WrittenModel(Written):
         ours = sorted(_OURS & self.extra.keys())
         if ours:
             raise ValueError(f"'{ours[0]}' cannot stand in 'extra': it decides what a call costs, or how it is read.")
+        try:
+            written = json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"'extra' holds what no request can: {error}. Write it as text, in quotes.") from None
+        if '"cache_control"' in written:
+            raise ValueError("'cache_control' cannot stand in 'extra': writing a cache costs more than the list price.")
+        rated = sorted(_RATED & self.extra.keys())
+        if rated and self.price is None:
+            raise ValueError(
+                f"'{rated[0]}' decides what a token costs. Say it: price: {{input: $0.10, output: $0.40}}."
+            )
+        self._check_tools()
+
+    def _check_tools(self) -> None:
+        """Refuse tools that a provider runs itself, and charges for beside the tokens."""
+        tools = self.extra.get("tools") or []
+        kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else [None]
+        allowed = {"function", "custom", *([None] if self.client == "anthropic" else [])}
+        foreign = [kind for kind in kinds if kind not in allowed]
+        if foreign:
+            raise ValueError(
+                f"a tool of type {phrases.show(foreign[0])} costs more than its tokens. Allowed: function, custom."
+            )
 
     def _check_url(self) -> None:
         if self.base_url is None:
             return
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"{phrases.show(self.base_url)} is not an address. Write 'http://localhost:8080/v1'.")
-        if scrubbing.url(self.base_url) != self.base_url:
+        if "@" in urllib.parse.urlsplit(self.base_url).netloc or scrubbing.url(self.base_url) != self.base_url:
             raise ValueError("the address holds a key or a password. Keys come from the environment: 'api_key_env'.")
+        if "?" in self.base_url or "#" in self.base_url:
+            raise ValueError(
+                "an address ends with its path: the clients put what they ask for behind it. Remove '?' and '#'."
+            )
 
     def model_noun(self, name: str, prompt: str | None) -> Model:
         """Return the model this says."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import dataclasses
 import datetime as dt
+import math
 import os
 import re
 import signal
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_WAIT: Final = 300.0
 """Seconds one call waits between its requests, all together; a server that asks for more is given up on."""
+
+SHOWN: Final = 400
+"""Characters of a reason."""
 
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -89,8 +95,25 @@ def run(
         opened.set_failed_aside(again)
         past = journal.read(asked.output)
         session = _Session(asked, opened, past, on_progress)
-        asyncio.run(session.run(connect))
+        _wait_for(session, connect)
         return _recording(asked, journal.read(asked.output), session)
+
+
+def _wait_for(session: _Session, connect: Callable[[Model, str], Client]) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(session.run(connect))
+        return
+    # A notebook has a loop of its own, and hears Ctrl-C itself.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, session.run(connect))
+        while not running.done():
+            try:
+                concurrent.futures.wait([running])
+            except KeyboardInterrupt:
+                session.stop_from_elsewhere()
+        running.result()
 
 
 class _Session:
@@ -107,15 +130,20 @@ class _Session:
         self.notes: list[str] = []
         self.interrupted = False
         self.finished = 0
-        self.done = sum(call.key in past.finished for model in asked.models for call in asked.calls(model, past))
+        finished = {model.name: self._finished(model) for model in asked.models}
+        self.unfinished = [model for model in asked.models if finished[model.name] < asked.total(model)]
+        self.done = sum(finished.values())
+        self.total = sum(map(asked.total, asked.models))
         self.started = time.monotonic()
         self._workers: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- from beginning to end -------------------------------------------------------------------------------------
 
     async def run(self, connect: Callable[[Model, str], Client]) -> None:
+        self._loop = asyncio.get_running_loop()
         with self._signals():
-            opened = {model.name: connect(model, self.plan.keys[model.name]) for model in self.plan.models}
+            opened = {model.name: connect(model, self.plan.keys[model.name]) for model in self.unfinished}
             try:
                 await self._note_settings()
                 for stage in self.plan.stages:
@@ -147,6 +175,11 @@ class _Session:
         self.interrupted = True
         self.stopping.set()
 
+    def stop_from_elsewhere(self) -> None:
+        """Stop from another thread than the one it runs in."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.stop)
+
     async def _note_settings(self) -> None:
         for model in self.plan.models:
             settings = planning.settings_line(self.plan, model)
@@ -158,6 +191,7 @@ class _Session:
         self._workers = [
             asyncio.create_task(self._work(todo, opened[model.name]))
             for model in models
+            if model.name in opened
             for todo in [self._todo(model)]
             for _ in range(model.concurrency)
         ]
@@ -165,6 +199,9 @@ class _Session:
             await _all(self._workers)
         finally:
             self._workers = []
+
+    def _finished(self, model: Model) -> int:
+        return sum(call.key in self.past.finished for call in self.plan.calls(model, self.past))
 
     def _todo(self, model: Model) -> Iterator[Call]:
         return (call for call in self.plan.calls(model, self.past) if call.key not in self.past.finished)
@@ -185,8 +222,12 @@ class _Session:
             if not await self._reserve(call):
                 return
             asked_at, reply, seconds = await self._request(call, client)
+            reply = dataclasses.replace(reply, reason=self._shown(reply.reason))
             cost = self._cost(call, reply, asked_at)
-            delay = _delay(call, number) if reply.after is None else reply.after
+            # A wait of nothing is no answer to how long: a server in trouble is not asked six times within a moment.
+            delay = reply.after or _delay(call, number)
+            if delay > MOST_WAIT:
+                reply = _too_long(reply, delay)
             patient = waited + delay <= MOST_WAIT
             if reply.again and number < call.model.attempts and patient:
                 await self._unbilled(call, reply)
@@ -201,14 +242,18 @@ class _Session:
                 return
             reason = _gave_up(reply, number, delay, patient=patient)
             line = _line(call, reply, asked_at, seconds, cost, reason, self.past.sent[call.key], waited)
-            await self._finish(call, cost, scrubbing.scrub_json(line, self.plan.environ))
+            await self._finish(call, cost, line)
             return
 
+    def _shown(self, reason: str | None) -> str | None:
+        """Shorten what a server said once keys are taken out: of a key that is cut, a half would be left."""
+        return None if reason is None else scrubbing.scrub(reason, self.plan.environ)[:SHOWN]
+
     async def _finish(self, call: Call, cost: int | None, line: Mapping[str, Any]) -> None:
-        await self.journal.append(journal.ANSWERS, line)
+        written = await self.journal.append(journal.ANSWERS, line)
         await self._settle(call, cost)
         # As it stands in the journal, so that a judge is asked the same before and after a resume.
-        self.past.add(line)
+        self.past.add(written)
         self.done += 1
         self.finished += 1
         self.on_progress(self.progress())
@@ -280,7 +325,7 @@ class _Session:
         """Return how far this is."""
         return Progress(
             self.done,
-            sum(self.plan.total(model) for model in self.plan.models),
+            self.total,
             sum(count for (_, status), count in self.past.statuses.items() if status in journal.FAILED),
             self.ledger.requests,
             self.ledger.spent + self.ledger.uncertain,
@@ -311,11 +356,17 @@ def _delay(call: Call, number: int) -> float:
     return min(30.0, 0.5 * 2.0 ** (number - 1)) * spread
 
 
+def _too_long(reply: Reply, delay: float) -> Reply:
+    """Say that a model is not worth asking now: every other call would be told the same, a moment sooner than it wishes."""
+    reason = f"{reply.reason}; it asks to wait {delay:g} s, and a call waits {MOST_WAIT:g} s at most: go on after that"
+    return dataclasses.replace(reply, again=False, hopeless=True, reason=reason)
+
+
 def _gave_up(reply: Reply, number: int, delay: float, *, patient: bool) -> str | None:
     if not reply.again:
         return reply.reason
     if not patient:
-        return f"{reply.reason}; gave up: asked to wait {delay:g} s, and a call waits {MOST_WAIT:g} s at most"
+        return f"{reply.reason}; gave up: asked to wait {delay:g} s more, and a call waits {MOST_WAIT:g} s at most"
     return f"{reply.reason}; gave up after {number} request{'' if number == 1 else 's'}"
 
 
@@ -363,7 +414,8 @@ def _line(
 
 def _score(answer: str | None) -> float | None:
     match = _NUMBER.search(answer or "")
-    return None if match is None else float(match[0])
+    number = math.nan if match is None else float(match[0])
+    return number if math.isfinite(number) else None
 
 
 def _recording(asked: Plan, past: Past, session: _Session) -> Recording:
@@ -377,7 +429,10 @@ def _recording(asked: Plan, past: Past, session: _Session) -> Recording:
     reasons = Counter({reason: count for (name, reason), count in past.reasons.items() if name in names})
     reasons.update(session.unmade)
     reasons.update({f"{name}: {reason}": unasked[name] for name, reason in session.hopeless.items() if unasked[name]})
-    notes = list(session.notes)
+    notes = [*session.notes, *_unfit(asked, past)]
+    others = {case for case, _, _ in past.keys} - {asked.written(case.case_id) for case in asked.cases}
+    if others:
+        notes.append(f"{len(others):,} cases of the journal are not among these cases; their lines stay, and count.")
     if session.journal.torn:
         notes.append("a line torn by a killed process was set aside; its call was not finished, and is asked again.")
     return Recording(
@@ -396,6 +451,18 @@ def _recording(asked: Plan, past: Past, session: _Session) -> Recording:
         session.interrupted,
         tuple(notes),
     )
+
+
+def _unfit(asked: Plan, past: Past) -> Iterator[str]:
+    """Say what answers lack that a cascade will be judged by."""
+    for model in asked.models:
+        answered, cut = past.statuses[model.name, "ok"], past.cut[model.name]
+        if cut:
+            where = f"max_output_tokens: {model.max_output_tokens:,}"
+            yield f"{cut:,} of {answered:,} answers of '{model.name}' were cut off at {where}."
+        bare = past.without_logprobs[model.name]
+        if bare and model.logprobs is not None:
+            yield f"{bare:,} of {answered:,} answers of '{model.name}' came without the log-probabilities asked for."
 
 
 def _ungraded(asked: Plan, model: Model, past: Past) -> int:
