@@ -240,9 +240,9 @@ def test_parts_of_a_log_that_cannot_be_read_are_not_passed_over(tmp_path):
     made_logs.write(tmp_path / "logs" / "a.jsonl", lines)
     (tmp_path / "logs" / "README.md").write_text("spans of July")
     assert made_logs.read(tmp_path / "logs", tmp_path / "out").report.cases == 6
-    for name in ("a.jsonl.1", "b.jsonl.bz2"):
+    for name in ("a.jsonl.1", "b.jsonl.bz2", "spans.log"):
         (tmp_path / "logs" / name).write_bytes(b"x")
-    with pytest.raises(DataError, match=r"a\.jsonl\.1: is named like a part(.|\n)*b\.jsonl\.bz2"):
+    with pytest.raises(DataError, match=r"a\.jsonl\.1: is not read, and would(.|\n)*b\.jsonl\.bz2(.|\n)*spans\.log"):
         made_logs.read(tmp_path / "logs", tmp_path / "out")
 
 

@@ -231,7 +231,11 @@ def test_a_bad_span_takes_no_neighbour_of_its_export_with_it(tmp_path):
     ("kind", "record", "reason"),
     [
         ("litellm", {"hello": 1}, "neither a standard logging payload nor a spend log"),
-        ("litellm", {"trace_id": "t", "model": "m", "startTime": "yesterday"}, "startTime is not an ISO 8601 time"),
+        (
+            "litellm",
+            {"trace_id": "t", "model": "m", "startTime": "yesterday"},
+            "startTime is neither an ISO 8601 time nor seconds since 1970 as a number",
+        ),
         ("litellm", {"trace_id": "t", "model": "m", "status": "maybe"}, "status is neither success nor failure"),
         ("litellm", {"trace_id": "t", "model": "m", "response_cost": -1}, "cost is not between 0 and 1,000,000"),
         ("litellm", {"trace_id": "t", "model": "m", "prompt_tokens": True}, "prompt_tokens is not a whole number"),

@@ -119,7 +119,8 @@ def _counts(report: Report) -> Iterator[tuple[int, str]]:
     if report.other:
         yield report.other, "no calls to a model that answers"
     for model, count in list(report.undeclared.items())[:MODELS]:
-        yield count, f"calls of '{model}', which the map does not name"
+        alike = f"; may be '{report.alike[model]}'" if model in report.alike else ""
+        yield count, f"calls of '{model}', which the map does not name{alike}"
     rest = list(report.undeclared.values())[MODELS:]
     if rest:
         yield sum(rest), f"calls of {len(rest):,} more models that the map does not name"

@@ -36,7 +36,7 @@ def _read(record: Any) -> tuple[Sequence[Call], Mapping[str, Any]]:
         raise Aside("neither a request nor a result of a batch")
     result = messages.mapping(record["result"], "result")
     kind = result.get("type")
-    if kind in {"errored", "expired", "canceled"}:
+    if kind in ("errored", "expired", "canceled"):
         told = result.get("error")
         status = calls.failure(calls.canonical(told) if told else None)
         return (Call(case=custom, join=custom, status=status),), record

@@ -23,7 +23,7 @@ LARGEST = 1 << 20
 """Bytes of calls decoded at once."""
 
 BUFFERED = 1 << 17
-"""Bytes held back for each file."""
+"""Bytes held back for each file; an eighth at every further depth, where less is written and calls are held as well."""
 
 MOST = 10_000
 """Calls one case may have; a log in which every call has the same case id is no log of cases."""
@@ -52,17 +52,17 @@ class Buckets:
         self._depth = depth
         self._largest = largest
         self._most = most
+        self._buffered = BUFFERED >> 3 * depth
         self._buffers = [bytearray() for _ in range(1 << BITS)]
 
     def add(self, call: Call) -> None:
         """Write a call."""
         number = _bits(call.case, self._depth)
+        written = _encode.encode(call)
         buffer = self._buffers[number]
-        at = len(buffer)
-        buffer += b"\0\0\0\0"
-        _encode.encode_into(call, buffer, at + 4)
-        buffer[at : at + 4] = (len(buffer) - at - 4).to_bytes(4, "little")
-        if len(buffer) > BUFFERED:
+        buffer += len(written).to_bytes(4, "little")
+        buffer += written
+        if len(buffer) > self._buffered:
             self._flush(number)
 
     def _flush(self, number: int) -> None:
@@ -114,8 +114,10 @@ def _grouped(file: Path, most: int) -> Iterator[tuple[str, list[Call], int]]:
     found: dict[str, list[Call]] = {}
     more: dict[str, int] = {}
     for call in _calls(file):
-        calls = found.setdefault(call.case, [])
-        if len(calls) < most:
+        calls = found.get(call.case)
+        if calls is None:
+            found[call.case] = [call]
+        elif len(calls) < most:
             calls.append(call)
         else:
             more[call.case] = more.get(call.case, 0) + 1

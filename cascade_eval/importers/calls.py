@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = str | float | int | bool
 
+_sorted = msgspec.json.Encoder(order="sorted", enc_hook=str)
+
 MOST_TOKENS = 10**13
 """What no call uses; traffic refuses more."""
 
@@ -43,7 +45,7 @@ class Aside(Exception):  # noqa: N818  not an error of the program: a record tha
         self.detail = detail
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One call, or a part of one that another record completes.
 
     Parameters
@@ -111,8 +113,8 @@ def tokens(value: Any, name: str) -> int | None:
     >>> tokens("812", "input_tokens"), tokens(None, "input_tokens")
     (812, None)
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is int and 0 <= value <= MOST_TOKENS):
+        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -164,20 +166,20 @@ def _is_logprob(item: Any) -> bool:
 
 def text(value: Any, name: str, *, longest: int = 4096) -> str | None:
     """Read a name or an id: text, or a whole number as text; None where it is absent or empty."""
-    if value is None or value == "":
+    if isinstance(value, str) and len(value) <= longest and value.isprintable():
+        return value or None
+    if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE:
         return str(value)
-    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
-        raise Aside(f"{name} is not a short line of text", shown(value))
-    return value
+    raise Aside(f"{name} is not a short line of text", shown(value))
 
 
 def nanoseconds(value: Any, name: str) -> int | None:
     """Read nanoseconds since 1970, as a number or as text."""
-    if value is None or value in {"", "0", 0}:
+    if value is None or value in ("", "0", 0):
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LAST_NANOSECOND:
         raise Aside(f"{name} is not a time in nanoseconds", shown(value))
@@ -208,7 +210,9 @@ def _microseconds(value: Any, name: str, *, naive_is_utc: bool) -> float:
         try:
             value = dt.datetime.fromisoformat(value)
         except ValueError:
-            raise Aside(f"{name} is not an ISO 8601 time", shown(value)) from None
+            raise Aside(
+                f"{name} is neither an ISO 8601 time nor seconds since 1970 as a number", shown(value)
+            ) from None
     if not isinstance(value, dt.datetime):
         raise Aside(f"{name} is not a time", shown(value))
     if value.tzinfo is None:
@@ -225,7 +229,8 @@ def lasted(start: int | None, end: int | None) -> float | None:
         return None
     if end < start:
         raise Aside("it ends before it starts", f"{start} to {end}")
-    return seconds((end - start) / 1e9)
+    found = (end - start) / 1e9
+    return found if found <= MOST_SECONDS else seconds(found)
 
 
 def failure(*described: Any) -> str:
@@ -234,6 +239,11 @@ def failure(*described: Any) -> str:
     if any(word in words for word in TIMED_OUT):
         return "timeout"
     return "refused" if any(word in words for word in REFUSED) else "error"
+
+
+def refused(reason: Any) -> bool:
+    """Whether the reason an answer ended for, of whatever type a log has there, is that the model refused."""
+    return isinstance(reason, str) and reason in REFUSED
 
 
 def scalar(value: Any) -> Scalar | None:
@@ -251,12 +261,12 @@ def scalar(value: Any) -> Scalar | None:
 
 def canonical(value: Any) -> str:
     """Write a value as JSON with sorted keys."""
-    return msgspec.json.encode(value, order="sorted", enc_hook=str).decode()
+    return _sorted.encode(value).decode()
 
 
 def digest(value: Any) -> str:
     """Return a short text that is equal for equal values."""
-    return hashlib.blake2b(canonical(value).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(_sorted.encode(value), digest_size=12).hexdigest()
 
 
 def lookup(view: Mapping[str, Any], path: str) -> Any:

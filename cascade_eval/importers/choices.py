@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cascade_eval import errors
@@ -45,11 +46,22 @@ class Choices:
     columns: Mapping[str, str]
     labels: tuple[str, ...]
     roles: Mapping[str, tuple[str, frozenset[str]]]
+    named: dict[tuple[str, ...], str | None] = field(default_factory=dict, repr=False, compare=False)
 
     def name(self, call: Call) -> str | None:
         """Return the model of a call's row, None where the map does not say."""
         if call.label is not None:
             return call.label
+        if call.variant is not None or self.roles:
+            return self._name(call)
+        found = self.named.get(call.names, _UNKNOWN)
+        if found is _UNKNOWN:
+            found = self._name(call)
+            if len(self.named) < REMEMBERED:
+                self.named[call.names] = found
+        return found
+
+    def _name(self, call: Call) -> str | None:
         if self.roles:
             label, allowed = self.roles[call.names[0]]
             if any(name not in allowed for name in call.names[1:]):
@@ -69,6 +81,10 @@ class Choices:
         """Return the label of a model or of a dated version of it; the longest name that fits."""
         fits = [known for known in self.models if name == known or name.startswith(f"{known}-")]
         return self.models[max(fits, key=len)] if fits else None
+
+    def alike(self, name: str) -> str | None:
+        """Return the label of the model that a name the map does not have may be: of another date, or with its provider."""
+        return next((label for known, label in self.models.items() if bare(known) == bare(name)), None)
 
     def label(self, view: Mapping[str, Any]) -> str | None:
         """Return the label whose values a record bears; `Aside` where two labels fit."""
@@ -103,12 +119,32 @@ class Choices:
         return outcomes, columns
 
 
+_DATE = re.compile(r"[-@](\d{4}-\d\d-\d\d|\d{8}|latest)$")
+
+
+def bare(name: str) -> str:
+    """Return the name of a model without its provider and its date.
+
+    Examples
+    --------
+    >>> bare("openai/gpt-4.1-2025-04-14"), bare("gpt-4.1-nano")
+    ('gpt-4.1', 'gpt-4.1-nano')
+    """
+    return _DATE.sub("", name.rpartition("/")[2]).lower()
+
+
 def _as_text(value: Any) -> str | None:
     found = calls.scalar(value)
     return {True: "true", False: "false"}[found] if isinstance(found, bool) else None if found is None else str(found)
 
 
 _FELL_BACK = "the model that was asked and the one that answered are two tiers of the map"
+
+REMEMBERED = 10_000
+"""Names of models, as calls have them, whose label is looked up once."""
+
+_UNKNOWN = "\0"
+"""No label."""
 
 READ = frozenset({"model", "status", "judged", "answer", *SUMMED, "samples", "token_logprobs"})
 """Columns an importer reads itself."""

@@ -101,6 +101,8 @@ class Report:
         Rows by model.
     unfound
         Path by column that was asked for and that no record has.
+    alike
+        Name in the map by name in `undeclared` that may be the same model: of another date, or with its provider.
     """
 
     kind: str
@@ -118,6 +120,7 @@ class Report:
     set_aside: tuple[Reason, ...] = ()
     models: Mapping[str, int] = field(default_factory=dict)
     unfound: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bad(self) -> int:

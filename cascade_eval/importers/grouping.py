@@ -13,8 +13,9 @@ which may have been billed: what its row cost is then unknown, never less.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -26,14 +27,10 @@ if TYPE_CHECKING:
 
     from cascade_eval.importers.calls import Call, Scalar
 
+Named: TypeAlias = "tuple[str, Call]"
+"""The model a row bears, and its call."""
+
 SUMMED = ("input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "latency_s")
-
-
-class Named(NamedTuple):
-    """A call and the model its row bears."""
-
-    model: str
-    call: Call
 
 
 @dataclass
@@ -43,7 +40,7 @@ class Case:
     Parameters
     ----------
     rows
-        In long form, without nulls.
+        In long form; a null is a value that is not there.
     calls, joined, repeated, other, merged
         How many, as in a report.
     undeclared
@@ -72,26 +69,45 @@ def case(found: Sequence[Call], name: Callable[[Call], str | None], aside: Calla
         Takes what is left out. Where calls contradict each other, the whole case is.
     """
     made = Case()
-    ordered = sorted(found, key=_order) if len(found) > 1 else list(found)
-    columns_only = [each for each in ordered if each.part and each.join is None]
-    made.other = len(columns_only)
-    whole = _outermost(_once([each for each in ordered if not (each.part and each.join is None)], made), made)
-    joined = _joined(_undisputed(whole, aside), made, aside)
+    columns_only, joined = _whole(found, made, aside)
     named = _named(joined, name, made, aside)
     if not named:
         return made
     before = made.repeated
     try:
-        shared = _shared([*columns_only, *(each.call for each in named)]) | _given(columns_only)
-        rows = [row for model in sorted({each.model for each in named}) for row in _rows(model, named, made)]
+        shared = _shared([*columns_only, *(call for _, call in named)]) | _given(columns_only)
+        made.rows = [row for model, mine in _by_model(named) for row in _rows(model, mine, shared, made)]
     except Aside as problem:
-        for each in named:
-            aside(each.call, problem)
+        for _, call in named:
+            aside(call, problem)
         made.merged, made.repeated = 0, before
         return made
     made.calls = len(named) - (made.repeated - before)
-    made.rows = [_finished(row, shared) for row in rows]
     return made
+
+
+def _whole(
+    found: Sequence[Call], made: Case, aside: Callable[[Call, Aside], None]
+) -> tuple[Sequence[Call], Sequence[Call]]:
+    """Return what has columns only, and the calls: each once, complete, and in order."""
+    if len(found) == 1 and not found[0].part:
+        return (), found
+    ordered = _ordered(found)
+    columns_only = [each for each in ordered if each.part and each.join is None]
+    made.other = len(columns_only)
+    told = [each for each in ordered if not (each.part and each.join is None)] if columns_only else ordered
+    once = _outermost(_once(told, made), made)
+    return columns_only, _joined(_undisputed(once, aside), made, aside)
+
+
+def _ordered(found: Sequence[Call]) -> list[Call]:
+    """Put calls in order of time, and of their ids where they have none or the same."""
+    distinct = len({_time(call) for call in found}) == len(found)
+    return sorted(found, key=_time if distinct else _order)
+
+
+def _time(call: Call) -> tuple[int, str]:
+    return call.started or 0, call.id or ""
 
 
 def _order(call: Call) -> tuple[Any, ...]:
@@ -102,7 +118,8 @@ def _order(call: Call) -> tuple[Any, ...]:
 
 def _once(found: Sequence[Call], made: Case) -> list[Call]:
     """Leave out records that were delivered again."""
-    if len(found) < 2:
+    ids = [call.id for call in found if call.id is not None]
+    if len(set(ids)) == len(ids):
         return list(found)
     kept: list[Call] = []
     seen: set[bytes] = set()
@@ -119,7 +136,9 @@ def _once(found: Sequence[Call], made: Case) -> list[Call]:
 def _undisputed(found: Sequence[Call], aside: Callable[[Call, Aside], None]) -> list[Call]:
     """Leave out records that bear one id and say different things: which is right, nobody knows."""
     ids = [call.id for call in found if not call.part and call.id is not None]
-    twice = {each for each in ids if ids.count(each) > 1} if len(set(ids)) < len(ids) else set()
+    if len(set(ids)) == len(ids):
+        return list(found)
+    twice = {each for each, times in Counter(ids).items() if times > 1}
     for call in found:
         if call.id in twice and not call.part:
             aside(call, Aside("records with one id say different things", str(call.id)))
@@ -128,7 +147,8 @@ def _undisputed(found: Sequence[Call], aside: Callable[[Call, Aside], None]) -> 
 
 def _outermost(found: Sequence[Call], made: Case) -> list[Call]:
     """Leave out a call that surrounds another of the same model: two instrumentations saw one call."""
-    if len(found) < 2:
+    parents = {call.parent for call in found}
+    if not any(call.id in parents for call in found if call.id):
         return list(found)
     inside = {(call.parent, name) for call in found if call.parent and not call.part for name in call.names}
     kept = [call for call in found if call.part or not any((call.id, name) in inside for name in call.names)]
@@ -141,12 +161,12 @@ def _outermost(found: Sequence[Call], made: Case) -> list[Call]:
 
 def _joined(found: Sequence[Call], made: Case, aside: Callable[[Call, Aside], None]) -> list[Call]:
     """Complete calls by their parts."""
+    whole = [each for each in found if not each.part]
+    if len(whole) == len(found):
+        return whole
     parts: dict[str, list[Call]] = {}
     for part in (each for each in found if each.part):
         parts.setdefault(str(part.join), []).append(part)
-    whole = [each for each in found if not each.part]
-    if not parts:
-        return whole
     used: set[int] = set()
     # Results that name their model choose first; what failed may name none, and takes the request that is left.
     done = [
@@ -189,6 +209,11 @@ def _completed(call: Call, parts: Sequence[Call]) -> Call:
         own = getattr(call, name)
         given = [getattr(part, name) for part in parts if getattr(part, name) is not None]
         values[name] = own if own is not None else given[-1] if given else None
+    answers = {str(part.id): part.answer for part in parts if part.answer is not None}
+    if call.answer is None and len(answers) > 1:
+        # Events of several choices: the first is the answer, as where a span holds them all.
+        values["samples"] = [answers[each] for each in sorted(answers)]
+        values["answer"] = values["samples"][0]
     prompts = [part.prompt for part in parts if part.prompt is not None]
     if call.prompt is None and len(prompts) > 1:
         values["prompt"] = " ".join(prompts)
@@ -223,19 +248,29 @@ def _named(
         elif model is None:
             made.undeclared[call.names[0]] = made.undeclared.get(call.names[0], 0) + 1
         else:
-            named.append(Named(model, call))
+            named.append((model, call))
     return named
 
 
-def _rows(model: str, named: Sequence[Named], made: Case) -> list[dict[str, Any]]:
-    mine = [each.call for each in named if each.model == model]
+def _by_model(named: Sequence[Named]) -> list[tuple[str, list[Call]]]:
+    if len(named) == 1:
+        return [(named[0][0], [named[0][1]])]
+    found: dict[str, list[Call]] = {}
+    for model, call in named:
+        found.setdefault(model, []).append(call)
+    return sorted(found.items())
+
+
+def _rows(model: str, mine: Sequence[Call], shared: Mapping[str, Scalar], made: Case) -> list[dict[str, Any]]:
+    if len(mine) == 1:
+        return [_row(model, mine[0].run or 0, mine, shared)]
     variants = {call.variant for call in mine}
     if len(variants) > 1:
         raise Aside(f"several prompts of one case went to one model{_HINT}", ", ".join(sorted(map(str, variants))))
     attempts = _attempts(mine)
     made.repeated += len(mine) - sum(map(len, attempts.values()))
     made.merged += sum(len(each) - 1 for each in attempts.values())
-    return [_row(model, run, each) for run, each in attempts.items()]
+    return [_row(model, run, each, shared) for run, each in attempts.items()]
 
 
 _HINT = "; name one of them for each tier in the map"
@@ -260,25 +295,36 @@ def _again(before: Call, call: Call) -> bool:
     return before.status == "ok" and before.prompt is not None and before.prompt == call.prompt
 
 
-def _row(model: str, run: int, attempts: Sequence[Call]) -> dict[str, Any]:
-    answered = [call for call in attempts if call.status == "ok"]
-    shown = answered[-1] if answered else attempts[-1]
-    row: dict[str, Any] = {"case_id": shown.case, "model": model, "run": run, "status": shown.status}
-    for name in ("answer", "samples", "token_logprobs"):
-        row[name] = getattr(shown, name)
-    for name in SUMMED:
-        row[name] = _sum(name, attempts)
+def _row(model: str, run: int, attempts: Sequence[Call], shared: Mapping[str, Scalar]) -> dict[str, Any]:
+    shown = next((call for call in reversed(attempts) if call.status == "ok"), attempts[-1])
+    row: dict[str, Any] = {
+        **shared,
+        "case_id": shown.case,
+        "model": model,
+        "run": run,
+        "status": shown.status,
+        "answer": shown.answer,
+        "samples": shown.samples,
+        "token_logprobs": shown.token_logprobs,
+        "input_tokens": shown.input_tokens,
+        "cached_input_tokens": shown.cached_input_tokens,
+        "output_tokens": shown.output_tokens,
+        "cost_usd": shown.cost_usd,
+        "latency_s": shown.latency_s,
+    }
     if len(attempts) > 1:
+        row |= {name: _sum(name, attempts) for name in SUMMED}
         row["attempts"] = ", ".join(call.status for call in attempts)
     for call in attempts:
-        row |= call.outcomes
-        row |= {key: value for key, value in call.columns.items() if _is_number(value)}
+        if call.outcomes:
+            row |= call.outcomes
+        for name, value in call.columns.items():
+            if _is_number(value):
+                row[name] = value
     return row
 
 
 def _sum(name: str, attempts: Sequence[Call]) -> Any:
-    if len(attempts) == 1:
-        return getattr(attempts[0], name)
     values = [getattr(call, name) for call in attempts]
     known = [value for value in values if value is not None]
     missing = [call for call, value in zip(attempts, values, strict=True) if value is None]
@@ -308,9 +354,11 @@ def _shared(found: Sequence[Call]) -> dict[str, Scalar]:
     """
     shared: dict[str, Scalar] = {}
     loose: set[str] = set()
+    of_calls = [call for call in found if call.names or call.label] if len(found) > 1 else found
+    cached = [call.columns["cached"] for call in of_calls if "cached" in call.columns]
     for call in found:
         for name, value in call.columns.items():
-            if name == "cached":
+            if name == "cached" and cached:
                 continue
             if name not in shared:
                 shared[name] = value
@@ -318,18 +366,16 @@ def _shared(found: Sequence[Call]) -> dict[str, Scalar]:
                 if name in CASE_COLUMNS or not (_is_number(value) and _is_number(shared[name])):
                     raise Aside(f"{name} differs between the records of one case", f"{shared[name]!r} and {value!r}")
                 loose.add(name)
-    of_calls = [call for call in found if call.names or call.label]
     started = [call.started for call in of_calls if call.started is not None]
     if started and "decided_at" not in shared:
         shared["decided_at"] = min(started)
-    asked = [call.input for call in of_calls if call.input is not None]
-    if asked and "input" not in shared:
-        shared["input"] = asked[0]
-    cached = [call.columns.get("cached") for call in of_calls]
-    if any(value is not None for value in cached):
+    asked = next((call.input for call in of_calls if call.input is not None), None)
+    if asked is not None and "input" not in shared:
+        shared["input"] = asked
+    if cached:
         # A cache in front of the cascade answered only where it answered everything.
-        shared["cached"] = all(cached)
-    return {name: value for name, value in shared.items() if name not in loose}
+        shared["cached"] = len(cached) == len(of_calls) and all(cached)
+    return {name: value for name, value in shared.items() if name not in loose} if loose else shared
 
 
 def _given(columns_only: Sequence[Call]) -> dict[str, Scalar]:
@@ -340,7 +386,3 @@ def _given(columns_only: Sequence[Call]) -> dict[str, Scalar]:
             if given.setdefault(name, value) != value:
                 raise Aside(f"{name} differs between the records of one case", f"{given[name]!r} and {value!r}")
     return given
-
-
-def _finished(row: dict[str, Any], shared: Mapping[str, Scalar]) -> dict[str, Any]:
-    return {name: value for name, value in {**shared, **row}.items() if value is not None}

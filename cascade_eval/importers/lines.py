@@ -16,7 +16,7 @@ from cascade_eval.importers.calls import Aside
 from cascade_eval.traffic import convert, files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from cascade_eval.traffic.files import File
 
@@ -38,24 +38,17 @@ def find(path: str, base: Path | None) -> list[File]:
     Raises
     ------
     DataError
-        Nothing there, or nothing that can be read.
+        Nothing there, nothing that can be read, or beside it what may be a part of the log and cannot.
     """
     every = files.every(path, base)
     found = [file for file in every if _kind(file) is not None]
-    if found:
-        _refuse_parts(every)
     if not found:
-        readable = "Readable: .jsonl, .ndjson, .json (each also .gz, .zst), .csv, .parquet, or a folder of them."
-        raise DataError([Problem(f"no file of a log. {readable}", path)])
+        raise DataError([Problem(f"no file of a log. {_READABLE}", path)])
+    files.refuse_unread(every, found, KINDS, _READABLE)
     return sorted(found, key=lambda file: file.relative)
 
 
-def _refuse_parts(every: Sequence[File]) -> None:
-    """Refuse files that are named as parts of the log and cannot be read: rotated, half copied, otherwise packed."""
-    parts = [file for file in every if _kind(file) is None and KINDS.keys() & set(Path(file.relative).suffixes)]
-    if parts:
-        message = "is named like a part of the log, and would be left out. Rename or unpack it, or move it away"
-        raise DataError([Problem(message, file.name) for file in sorted(parts, key=lambda file: file.relative)])
+_READABLE = "Readable: .jsonl, .ndjson, .json (each also .gz, .zst), .csv, .parquet, or a folder of them."
 
 
 def _kind(file: File) -> str | None:
@@ -98,7 +91,7 @@ def _lines(
         if len(line) > longest:
             _skip(stream, line)
             yield number, Aside(f"the line is longer than {longest:,} bytes")
-        elif line.strip():
+        elif not line.isspace():
             yield number, _decoded(line, decode)
         number += 1
 

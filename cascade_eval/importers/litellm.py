@@ -36,7 +36,7 @@ def _read(record: Mapping[str, Any]) -> tuple[Sequence[Call], Mapping[str, Any]]
     started = calls.moment(record.get("startTime"), "startTime", naive_is_utc=True)
     ended = calls.moment(record.get("endTime"), "endTime", naive_is_utc=True)
     body = messages.decoded(record.get("response"))
-    answer = messages.completion(body) if isinstance(body, dict) else messages.Answer(body or None)
+    answer = messages.completion(body) if isinstance(body, dict) else messages.Answer(messages.content(body) or None)
     asked = messages.decoded(record.get("messages"))
     hit = _hit(record.get("cache_hit"))
     status = _status(record, view["metadata"], answer)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from cascade_eval.importers import calls
 from cascade_eval.importers.calls import Aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+
+_decoder = msgspec.json.Decoder()
+
+_TEXTS = (None, "text", "input_text", "output_text", "refusal")
+"""Types of the parts of a message that are text."""
 
 
 class Answer(NamedTuple):
@@ -43,11 +51,9 @@ def items(value: Any, name: str) -> Sequence[Any]:
 
 def decoded(value: Any) -> Any:
     """Return what JSON text says, and other values as they are."""
-    import msgspec
-
-    if isinstance(value, str) and value[:1] in {"{", "["}:
+    if isinstance(value, str) and value.startswith(("{", "[")):
         try:
-            return msgspec.json.decode(value)
+            return _decoder.decode(value)
         except (msgspec.DecodeError, RecursionError):
             return value
     return value
@@ -66,13 +72,12 @@ def content(value: Any) -> str | None:
 def _part(part: Any) -> str | None:
     if isinstance(part, str):
         return part
-    if not isinstance(part, dict):
+    # A tuple: what stands there may be of any type, also one that a set cannot be asked about.
+    if not isinstance(part, dict) or part.get("type") not in _TEXTS:
         return None
     for key in ("text", "content", "refusal"):
-        if part.get("type") in {None, "text", "input_text", "output_text", "refusal"} and isinstance(
-            part.get(key), str
-        ):
-            return str(part[key])
+        if isinstance(found := part.get(key), str):
+            return found
     return None
 
 
@@ -85,19 +90,22 @@ def question(messages: Any) -> str | None:
         messages = messages.get("messages", [messages])
     if not isinstance(messages, list):
         return None
-    asked = [said(each) for each in messages if isinstance(each, dict) and each.get("role") == "user"]
-    return next((text for text in reversed(asked) if text), None)
+    for each in reversed(messages):
+        if isinstance(each, dict) and each.get("role") == "user" and (text := said(each)):
+            return text
+    return None
 
 
 def said(message: Mapping[str, Any]) -> str | None:
     """Return the text of a message, whichever key it stands under."""
-    return content(message.get("content") if message.get("content") is not None else message.get("parts"))
+    found = message.get("content")
+    return content(message.get("parts") if found is None else found)
 
 
 def prompt(value: Any) -> str | None:
     """Return a text that is equal for equal prompts, None where none was recorded."""
     value = decoded(value)
-    return None if value in (None, "", [], {}) else calls.digest(value)
+    return calls.digest(value) if value or isinstance(value, int | float) else None
 
 
 def completion(body: Mapping[str, Any]) -> Answer:
@@ -109,7 +117,7 @@ def completion(body: Mapping[str, Any]) -> Answer:
     usage = mapping(body.get("usage"), "usage")
     details = mapping(usage.get("prompt_tokens_details"), "prompt_tokens_details")
     first = choices[0] if choices else {}
-    refused = first.get("finish_reason") in calls.REFUSED or bool(
+    refused = calls.refused(first.get("finish_reason")) or bool(
         mapping(first.get("message"), "a message").get("refusal")
     )
     return Answer(
@@ -125,6 +133,8 @@ def completion(body: Mapping[str, Any]) -> Answer:
 
 def samples(texts: Sequence[str | None]) -> list[str] | None:
     """Return all answers where there are several and each is text."""
+    if len(texts) < 2:
+        return None
     found = [text for text in texts if text is not None]
     return found if len(found) > 1 else None
 
@@ -199,4 +209,8 @@ def message(body: Mapping[str, Any]) -> Answer:
 
 def first(record: Mapping[str, Any], keys: Iterable[str]) -> Any:
     """Return the first of several values that is there and not empty text."""
-    return next((record[key] for key in keys if record.get(key) is not None and record[key] != ""), None)
+    for key in keys:
+        found = record.get(key)
+        if found is not None and found != "":
+            return found
+    return None

@@ -23,8 +23,8 @@ def _read(record: otlp.Span | otlp.Record) -> tuple[Sequence[Call], Mapping[str,
     if isinstance(record, otlp.Record):
         return (), {}
     found = otlp.attributes(record.attributes)
-    view = otlp.view(record, found)
-    view["trace_id"] = trace = otlp.trace(record)
+    trace = otlp.trace(record)
+    view = otlp.view(record, found, trace)
     view["metadata"] = messages.decoded(found.get("metadata"))
     if found.get("openinference.span.kind") != "LLM":
         return (), view
@@ -44,12 +44,12 @@ def _read(record: otlp.Span | otlp.Record) -> tuple[Sequence[Call], Mapping[str,
     said = _messages(found, "llm.output_messages")
     texts = [messages.said(message) or messages.tool_calls(message.get("tool_calls")) for message in said]
     status = otlp.status(record, found)
-    refused = found.get("llm.finish_reason") in calls.REFUSED and status == "ok"
+    refused = calls.refused(found.get("llm.finish_reason")) and status == "ok"
     call = Call(
         case=trace,
         names=tuple(dict.fromkeys(names)),
-        id=record.spanId or None,
-        parent=record.parentSpanId or None,
+        id=otlp.span_id(record.spanId, "spanId"),
+        parent=otlp.span_id(record.parentSpanId, "parentSpanId"),
         started=started,
         status="refused" if refused else status,
         answer=texts[0] if texts else _plain_output(found),

@@ -36,7 +36,7 @@ CASES = "cases.parquet"
 REPORT = "import.json"
 """Written last: a folder that has it is complete."""
 
-VERSION = "2"
+VERSION = "3"
 """Changes when the same log would give other rows."""
 
 FIRST = 20
@@ -227,7 +227,8 @@ def _left_out(report: Report) -> Iterator[str]:
     if report.undeclared:
         calls = sum(report.undeclared.values())
         named = ", ".join(map(repr, list(report.undeclared)[:3])) + (", …" if len(report.undeclared) > 3 else "")
-        yield f"{report.path}: {calls:,} calls of models the map does not name ({named}) are left out, and in no cost"
+        may = "".join(f". '{name}' may be '{label}'" for name, label in list(report.alike.items())[:3])
+        yield f"{report.path}: {calls:,} calls of models the map does not name ({named}) are left out, and in no cost{may}"
     for name, path in report.unfound.items():
         yield f"{report.path}: no record has a value at '{path}', which is to be the column '{name}'"
 
@@ -309,8 +310,9 @@ def _calls(
                 except Aside as problem:
                     notes.add(problem, number, line)
                     continue
-                count["other"] += not calls
-                count["second"] += max(0, len(calls) - 1)
+                if len(calls) != 1:
+                    count["other"] += not calls
+                    count["second"] += max(0, len(calls) - 1)
                 yield from calls
 
 
@@ -347,7 +349,7 @@ def _read(importer: Importer, record: Any, chosen: Choices, file: int, line: int
             run = outcomes.pop("run", None)
             said["outcomes"] = call.outcomes | outcomes
             said["run"] = call.run if run is None else _run(run)
-        if _unpriced(call):
+        if call.cost_usd == 0 and _unpriced(call):
             said["cost_usd"] = None
         made.append(msgspec.structs.replace(call, **said))
     if chosen.roles:
@@ -358,8 +360,8 @@ def _read(importer: Importer, record: Any, chosen: Choices, file: int, line: int
 
 
 def _unpriced(call: Call) -> bool:
-    """Whether a call that used tokens is said to have cost nothing: gateways write so where they know no price."""
-    return call.cost_usd == 0 and bool(call.input_tokens or call.output_tokens) and not call.columns.get("cached")
+    """Whether a call that cost nothing used tokens all the same: gateways write so where they know no price."""
+    return bool(call.input_tokens or call.output_tokens) and not call.columns.get("cached")
 
 
 def _run(value: Any) -> int:
@@ -396,8 +398,11 @@ def _case_name(importer: Importer, chosen: Choices) -> str:
     return f"{words[0]} id" if words else f"value at '{paths[0]}', which is to be the case.{near}"
 
 
+_COUNTED = ("calls", "joined", "repeated", "other", "merged")
+
+
 def _write(kept: buckets.Buckets, types: rows.Types, chosen: Choices, notes: _Notes, target: Path) -> Report:
-    total: Counter[str] = Counter()
+    cases, total = 0, [0] * len(_COUNTED)
     models: Counter[str] = Counter()
     undeclared: Counter[str] = Counter()
 
@@ -407,22 +412,26 @@ def _write(kept: buckets.Buckets, types: rows.Types, chosen: Choices, notes: _No
     with rows.Writer(target, types) as writer:
         for _, found, more in kept.cases():
             if more:
-                notes.add(
-                    Aside(f"a case of more than {buckets.MOST:,} calls", found[0].case), found[0].file, found[0].line
-                )
-                notes.counts[f"a case of more than {buckets.MOST:,} calls"] += len(found) + more - 1
+                endless = Aside(f"a case of more than {buckets.MOST:,} calls", found[0].case)
+                notes.add(endless, found[0].file, found[0].line, len(found) + more)
                 continue
             made = grouping.case(found, chosen.name, aside)
             writer.add(made.rows)
-            models.update(row["model"] for row in made.rows)
-            undeclared.update(made.undeclared)
-            total["cases"] += bool(made.rows)
-            for name in ("calls", "joined", "repeated", "other", "merged"):
-                total[name] += getattr(made, name)
+            for row in made.rows:
+                models[row["model"]] += 1
+            if made.undeclared:
+                undeclared.update(made.undeclared)
+            if made.rows:
+                cases += 1
+            for place, name in enumerate(_COUNTED):
+                total[place] += getattr(made, name)
     order = {label: place for place, label in enumerate(chosen.labels)}
     by_model = dict(sorted(models.items(), key=lambda item: (order.get(item[0], 0), item[0])))
-    counted: dict[str, Any] = dict(total)
-    return Report("", "", undeclared=dict(undeclared.most_common()), rows=models.total(), models=by_model, **counted)
+    named = dict(undeclared.most_common())
+    report = Report("", "", undeclared=named, cases=cases, rows=models.total(), models=by_model)
+    calls, joined, repeated, other, merged = total
+    alike = {name: label for name in named if (label := chosen.alike(name))}
+    return replace(report, calls=calls, joined=joined, repeated=repeated, other=other, merged=merged, alike=alike)
 
 
 def _refuse_nothing(report: Report, chosen: Choices) -> None:
@@ -432,7 +441,7 @@ def _refuse_nothing(report: Report, chosen: Choices) -> None:
     seen = [*report.undeclared, *(wanted[label] for label in report.models if label in wanted)]
     problems = [
         Problem(
-            f"models: {label}: no record that could be used names '{wanted[label]}'.{did_you_mean(wanted[label], seen)}"
+            f"models: {label}: no record that could be used names '{wanted[label]}'.{_near(wanted[label], seen)}"
             if label in wanted
             else f"models: {label}: no record that could be used has {dict(dict(chosen.places)[label])}",
             report.path,
@@ -447,6 +456,12 @@ def _refuse_nothing(report: Report, chosen: Choices) -> None:
         bad = [problem for reason in report.set_aside for problem in reason.first[:3]]
         bad += [Problem(f"{r.records:,} records: {r.reason}", report.path) for r in report.set_aside if r.records > 3]
         raise DataError([*bad, *problems])
+
+
+def _near(wanted: str, seen: Sequence[str]) -> str:
+    """Name what is recorded of the same model, dated or with its provider; else the nearest name."""
+    same = [name for name in seen if choices.bare(name) == choices.bare(wanted)]
+    return f" Did you mean '{same[0]}'?" if same else did_you_mean(wanted, seen)
 
 
 def _written(report: Report) -> bytes:

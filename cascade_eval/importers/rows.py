@@ -38,14 +38,19 @@ class Types:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._missing = list(KNOWN)
         self._kinds: dict[str, set[type]] = {}
         self._timed = False
 
     def add(self, call: Call) -> None:
         """Note what one call has."""
-        self._timed = self._timed or call.started is not None
-        if len(self._known) < len(KNOWN):
-            self._known |= {name for name in KNOWN if name not in self._known and getattr(call, name) is not None}
+        if not self._timed:
+            self._timed = call.started is not None
+        for name in self._missing:
+            if getattr(call, name) is not None:
+                self._known.add(name)
+        if len(self._known) + len(self._missing) > len(KNOWN):
+            self._missing = [name for name in KNOWN if name not in self._known]
         for columns in (call.outcomes, call.columns):
             for name, value in columns.items():
                 self._kinds.setdefault(name, set()).add(type(value))
@@ -58,7 +63,11 @@ class Types:
         fields = {"case_id": pa.string(), "model": pa.string(), "run": pa.int64(), "status": pa.string()}
         fields |= {name: kind for name, kind in KNOWN.items() if name in self._known}
         fields |= {"attempts": pa.string()}
-        fields |= {name: _type(kinds) for name, kinds in sorted(self._kinds.items())}
+        # Beside a user's own column of this name there is what the calls say, which is text.
+        texts = {name for name in ("input", "attempts") if name in fields}
+        fields |= {
+            name: _type(kinds | {str} if name in texts else kinds) for name, kinds in sorted(self._kinds.items())
+        }
         if self._timed or "decided_at" in fields:
             fields["decided_at"] = TIME
         return pa.schema(list(fields.items()))
@@ -118,11 +127,11 @@ def _column(field: pa.Field, values: list[Any]) -> pa.Array:
         return pa.array([None if value is None else value // 1000 for value in values], pa.int64()).cast(TIME)
     if field.name == "status":
         assert set(values) <= set(STATUSES)
-    if pa.types.is_string(field.type):
-        return pa.array([None if value is None else _text(value) for value in values], pa.string())
-    if pa.types.is_floating(field.type):
-        return pa.array([None if value is None else float(value) for value in values], field.type)
-    return pa.array(values, field.type)
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        written = float if pa.types.is_floating(field.type) else _text
+        return pa.array([None if value is None else written(value) for value in values], field.type)
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cascade_eval.errors import DataError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Container, Sequence
 
 FORMATS = {
     ".parquet": "parquet",
@@ -21,6 +21,17 @@ FORMATS = {
     ".csv": "csv",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+DOCUMENTS = frozenset(
+    {".md", ".rst", ".txt", ".html", ".css", ".js", ".pdf", ".png", ".svg", ".jpg", ".jpeg", ".bib", ".yaml", ".yml",
+     ".toml", ".py", ".ipynb", ".sh", ".sql", ".dvc"}
+)  # fmt: skip
+CHECKSUMS = frozenset({".crc", ".md5", ".sha1", ".sha256"})
+COMPANIONS = frozenset(
+    {"readme", "license", "notice", "changelog", "makefile", "import.json", "evidence.json", "plan.json", "manifest.json",
+     "metadata.json", "schema.json", "dataset_info.json"}
+)  # fmt: skip
+"""What may lie beside data and is none: described by these, or by the endings above; names in small letters."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +86,47 @@ def find(path: str, base: Path | None) -> list[File]:
     Raises
     ------
     DataError
-        Nothing there, no data file in it, or a format this package does not read.
+        Nothing there, no data file in it, or a format this package does not read; a file beside the data that may be data.
     """
-    data = [file for file in every(path, base) if file.format]
+    there = every(path, base)
+    data = [file for file in there if file.format]
     if not data:
         raise DataError([Problem(f"no data file. {_READABLE}", shown(path, base))])
+    refuse_unread(there, data, FORMATS, _READABLE)
     return sorted(data, key=lambda file: file.relative)
+
+
+def refuse_unread(there: Sequence[File], taken: Sequence[File], endings: Container[str], readable: str) -> None:
+    """Refuse files that are not read and may be data: rotated, half copied, otherwise packed, of another format.
+
+    Parameters
+    ----------
+    there
+        All files of a folder.
+    taken
+        Those that are read.
+    endings
+        Endings of data files; one that stands within a name makes the file a part of the data.
+    readable
+        What is read, as a sentence.
+
+    Raises
+    ------
+    DataError
+        Names each file that is neither read nor a known companion.
+    """
+    names = {file.relative for file in taken}
+    unread = [file for file in there if file.relative not in names and not _companion(file.relative, endings)]
+    if unread:
+        said = f"is not read, and would be left out. {readable} Unpack or rename it, move it away, or begin its name with '_'"
+        raise DataError([Problem(said, file.name) for file in sorted(unread, key=lambda file: file.relative)])
+
+
+def _companion(relative: str, endings: Container[str]) -> bool:
+    path = Path(relative.lower())
+    if path.suffix in CHECKSUMS or path.name in COMPANIONS or path.name.endswith(".schema.json"):
+        return True
+    return path.suffix in DOCUMENTS and not any(suffix in endings for suffix in path.suffixes)
 
 
 def every(path: str, base: Path | None) -> list[File]:
@@ -140,6 +186,28 @@ def _remote(path: str) -> list[File]:
 
 def _hidden(relative: str) -> bool:
     return any(part.startswith((".", "_")) for part in relative.split("/"))
+
+
+def hasher(files: Sequence[File]) -> Callable[[], str]:
+    """Return what hashes these files, and refuses to where one of them is not the file it is now any more."""
+    before = [_stamp(file) for file in files]
+
+    def hash_unchanged() -> str:
+        found = sha256(files)
+        changed = [file for file, stamp in zip(files, before, strict=True) if _stamp(file) != stamp]
+        if changed:
+            raise DataError([Problem("was replaced while it was read. Run again", file.name) for file in changed])
+        return found
+
+    return hash_unchanged
+
+
+def _stamp(file: File) -> tuple[int, int, int] | None:
+    """Tell one state of a local file from another; None where that cannot be told."""
+    if file.system is not None:
+        return None
+    state = Path(file.path).stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def sha256(files: Sequence[File]) -> str:
