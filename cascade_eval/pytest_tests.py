@@ -23,6 +23,9 @@ USED = pytest.StashKey[Used]()
 PLAYED = pytest.StashKey[bool]()
 """Set where a test plays recordings."""
 
+RECORDED = pytest.StashKey[dict[str, str]]()
+"""The cassettes recorded in this run, and by which test."""
+
 
 def parametrize(metafunc: pytest.Metafunc, mark: pytest.Mark | None) -> None:
     """Give a test the cascades and cohorts of the suite it is marked with."""
@@ -165,6 +168,7 @@ def player(item: pytest.Item, *, recording: bool) -> Callable[..., Any]:
     mark = item.get_closest_marker("cascade")
     options = item.config.stash[RUN].options
     root = item.config.rootpath
+    mine: set[str] = set()
 
     def playing(source: Any = None, **given: Any) -> Any:
         from cascade_eval import playback
@@ -176,10 +180,25 @@ def player(item: pytest.Item, *, recording: bool) -> Callable[..., Any]:
             source = options.traffic_path
         found = _beside(source, root, item.path.parent)
         if recording and playback.recordable(found):
+            _record_once(item, found, mine)
             return playback.record(found, **playback.recordable_options(given))
         return playback.play(found, **given)
 
     return playing
+
+
+def _record_once(item: pytest.Item, path: str, mine: set[str]) -> None:
+    """Refuse to write over what another block recorded in this run; a test that is run again may do it anew."""
+    from cascade_eval import errors
+
+    recorded = item.config.stash.setdefault(RECORDED, {})
+    if path in mine or recorded.get(path, item.nodeid) != item.nodeid:
+        raise errors.UsageError(
+            f"'{path}' was recorded in this run already, by {recorded[path]}, and would be written over. Give each block "
+            "a cassette of its own."
+        )
+    mine.add(path)
+    recorded[path] = item.nodeid
 
 
 def _beside(source: Any, root: Path, folder: Path) -> Any:

@@ -7,7 +7,6 @@ import gzip
 import http.server
 import json
 import threading
-from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -18,8 +17,8 @@ from hypothesis import strategies as st
 from played_cascades import said
 
 from cascade_eval import errors, playback
-from cascade_eval.playback import cassettes, foreign, matching, pieces, wire
-from cascade_eval.playback.nouns import Outcome, Request, Response
+from cascade_eval.playback import cassettes, foreign, wire
+from cascade_eval.playback.nouns import Outcome, Request
 
 URL = "https://models.example/v1/chat/completions"
 TIERS = {"tiers": ["mini", "flagship"]}
@@ -195,141 +194,26 @@ def test_no_key_is_written(tmp_path, monkeypatch):
     assert played[0] == played[1] == "use [scrubbed] or [scrubbed]"
 
 
-@pytest.mark.parametrize("form", wire.FORMATS, ids=lambda form: form.path)
-def test_a_key_in_pieces_is_not_written(form):
-    """A key that a stream brings in pieces, none of which looks like one, is found when they are put together."""
-    request = Request("POST", f"https://models.example/v1{form.path}", {}, b'{"model": "m", "stream": true}')
-    events = []
-    for name, data in form.stream(Outcome("m", answer=f"say {KEY} twice", output_tokens=1), request):
-        whole, halves = json.dumps(data), (f" {KEY[:10]}", KEY[10:])
-        cut = [json.loads(whole.replace(f'" {KEY}"', f'"{half}"')) for half in halves]
-        events += [(name, one) for one in (cut if cut[0] != data else cut[:1])]
-    assert len(events) == 1 + len(list(form.stream(Outcome("m", answer=f"say {KEY} twice"), request)))
-    for ended in (len(events), len(events) // 2 + 1):
-        response = Response(200, {"content-type": "text/event-stream"}, pieces.encode(events[:ended]))
-        clean = cassettes.scrubbed(cassettes.Exchange(request, response))
-        assert KEY[10:] not in cassettes.line(clean)
-        assert "[scrubbed]" in cassettes.line(clean)
-    whole = cassettes.scrubbed(cassettes.Exchange(request, replace(response, body=pieces.encode(events))))
-    assert wire.outcome(request, whole.response).answer == "say [scrubbed] twice"
+def test_a_form_in_an_archive_is_found(tmp_path):
+    """Browsers write a form as its fields, and may begin the file with a byte order mark."""
+    entry = json.loads(json.dumps(HAR["log"]["entries"][1]))
+    entry["request"]["postData"] = {"params": [{"name": "a", "value": "1 2"}, {"name": "b"}]}
+    (tmp_path / "a.har").write_text("\ufeff" + json.dumps({"log": {"entries": [entry]}}))
+    with playback.play(tmp_path / "a.har") as played, played.case("x"):
+        assert text(CLIENT.post(URL, data={"a": "1 2", "b": ""})) == "from elsewhere"
 
 
-def test_a_scrubbed_request_still_matches(tmp_path):
-    """A request with a key in it is answered by the recording it was scrubbed from."""
-    path = tmp_path / "a.jsonl"
-    with playback.play(CASES), playback.record(path) as taped, taped.case("c1"):
-        ask("mini", user=KEY)
-    with playback.play(path) as played, played.case("c1"):
-        assert text(ask("mini", user=KEY)) == "a"
-
-
-# Matching.
-
-
-def test_identical_calls_replay_in_order_and_then_end(tmp_path):
-    """The same request gets its recordings one after the other; one more is an error that counts them."""
-    path = kept(tmp_path / "a.jsonl", chat("one"), chat("two"))
-    got = []
-    with (
-        pytest.raises(playback.Unmatched, match=r"was asked 3 times, and recorded 2 times"),
-        playback.play(path) as played,
-        played.case("x"),
-    ):
-        got.extend(text(ask()) for _ in range(3))
-    assert got == ["one", "two"]
-
-
-def test_a_case_gets_its_own_recordings(tmp_path):
-    """Of identical requests each case is answered by what was recorded for it, in whatever order they come."""
-    path = kept(tmp_path / "a.jsonl", (*chat("of a"), "a"), (*chat("of b"), "b"))
-    with playback.play(path) as played:
-        for name in ("b", "a"):
-            with played.case(name):
-                assert text(ask()) == f"of {name}"
-
-
-def test_calls_cost_what_their_own_recording_says(tmp_path):
-    """However threads note what they were answered, the dollars of a call are never those of another."""
-    request, _ = chat(model="flagship")
-    longer = Outcome("flagship", answer="yes", input_tokens=200, cached_input_tokens=0, output_tokens=10)
-    path = kept(tmp_path / "a.jsonl", chat(), (request, wire.answer(wire.FORMATS[0], longer, request)))
-    with playback.play(path, **TIERS, prices=PRICES) as played, played.case("c1"):
-        ask()
-        ask("flagship")
-        asked = list(played._asked)
-        there, back = (played.source.priced(order, played.judged.rules.prices) for order in (asked, asked[::-1]))
-    assert [one.nano for one in there] == [one.nano for one in back[::-1]] == [120_000, 2_200_000]
-
-
-def test_the_order_of_keys_does_not_matter(tmp_path):
-    """Two bodies are the same when they are the same JSON."""
-    path = kept(tmp_path / "a.jsonl", chat("yes", extra={"a": 1, "b": 2}))
-    with playback.play(path) as played, played.case("x"):
-        reply = CLIENT.post(URL, content=b'{"extra": {"b": 2, "a": 1}, "messages": [], "model": "mini"}')
-    assert text(reply) == "yes"
-
-
-def test_the_nearest_recording_is_shown_with_what_differs(tmp_path):
-    """Of many recordings the most alike is shown, and only the lines that differ; keys are not."""
-    near = chat("near", messages=[{"role": "user", "content": "Where is order 7?"}])
-    path = kept(tmp_path / "a.jsonl", chat("far", messages=[{"role": "user", "content": "Thanks!"}]), near)
-    asked = [{"role": "user", "content": f"Where is order 8? {KEY}"}]
-    with pytest.raises(playback.Unmatched) as caught, playback.play(path) as played, played.case("x"):
-        CLIENT.post(URL, json={"model": "mini", "messages": asked})
-    message = str(caught.value)
-    assert '-   "content": "Where is order 7?"' in message
-    assert '+   "content": "Where is order 8? [scrubbed]"' in message
-    assert "Thanks!" not in message
-    assert KEY not in message
-
-
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v2/chat/completions")])
-def test_method_and_path_matter(tmp_path, method, path):
-    """The same body under another method or path is another request."""
-    source = kept(tmp_path / "a.jsonl", chat())
-    body = {"model": "mini", "messages": []}
-    with pytest.raises(playback.Unmatched, match=f"{method} {path} is not in"), playback.play(source):
-        CLIENT.request(method, f"https://models.example{path}", json=body)
-
-
-def test_ignored_fields_are_left_out_on_both_sides(tmp_path):
-    """A listed field may differ, be missing, or be there in one of the two only."""
-    path = kept(tmp_path / "a.jsonl", chat("yes", metadata={"trace": "1"}, seed=3))
-    with playback.play(path, ignore=["metadata.trace", "seed"]) as played, played.case("x"):
-        assert text(ask(metadata={})) == "yes"
-
-
-def test_what_differs_is_cut_off():
-    """A difference of a thousand lines is shown in a few."""
-    one = matching.key("POST", "/x", list(range(1000)), ())
-    two = matching.key("POST", "/x", list(range(1000, 2000)), ())
-    assert len(matching.difference(one, two).splitlines()) == matching.LINES + 1
-
-
-def test_a_retried_failure_waits_for_nothing(tmp_path):
-    """A recorded 429 is played with the shortest wait, so that a client that retries does so at once."""
-    request, good = chat("yes")
-    path = kept(
-        tmp_path / "a.jsonl", (request, Response(429, {"content-type": "application/json"}, b"{}")), (request, good)
-    )
-    with playback.play(path, **TIERS, prices=PRICES) as played, played.case("x"):
-        first = ask()
-        assert (first.status_code, first.headers["retry-after-ms"], first.headers["retry-after"]) == (429, "1", "0")
-        assert text(ask()) == "yes"
-    assert [one.status for one in played.calls] == ["error", "ok"]
-    assert played.replay.cost_per_request.value is None
-
-
-def test_a_service_nobody_named_is_played_and_its_cost_unknown(tmp_path):
-    """Plain HTTP is in a cassette as it was; what it cost is unknown unless an adapter says that it is free."""
-    scorer = (Request("POST", "http://scorer.internal/score", {}, b'{"x":1}'), Response(200, {}, b'{"score": 0.5}'))
-    path = kept(tmp_path / "a.jsonl", scorer, chat())
-    free = playback.Adapter("/score", "scorer", dict, charged=False)
-    for adapters, known in (([], False), ([free], True)):
-        with playback.play(path, **TIERS, prices=PRICES, adapters=adapters) as played, played.case("x"):
-            assert CLIENT.post("http://scorer.internal/score", json={"x": 1}).json() == {"score": 0.5}
-            ask()
-        assert (played.replay.cost_per_request.value is not None) is known
+def test_a_key_in_the_recording_of_another_tool_is_no_hindrance(tmp_path):
+    """Others leave keys in what they record; today's request has another one, and is the same without them."""
+    sent = json.dumps({"model": "mini", "api_key": "sk-of-yesterday-123456"})
+    recorded = {
+        "request": {"method": "POST", "uri": URL, "body": sent},
+        "response": {"status": {"code": 200}, "headers": {}, "body": {"string": BODY}},
+    }
+    (tmp_path / "a.json").write_text(json.dumps({"interactions": [recorded]}))
+    with playback.play(tmp_path / "a.json") as played, played.case("x"):
+        reply = CLIENT.post(URL, json={"model": "mini", "api_key": "sk-of-today-123456789"})
+    assert text(reply) == "from elsewhere"
 
 
 # Formats.

@@ -229,3 +229,47 @@ def test_code(playback):
     (pytester.path / "fresh.jsonl").write_text('{"case_id": "fresh", "models": {"mini": {"answer": "of today"}}}')
     result = pytester.runpytest("-p", "no:cacheprovider", "--cascade-traffic=fresh.jsonl", "tests")
     result.assert_outcomes(passed=1)
+
+
+TWICE = """
+@pytest.fixture
+def server():
+    from cascade_eval import playback
+    with playback.play([{"case_id": name, "models": {"mini": {"answer": name}}} for name in ("a", "b")]):
+        yield
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_code(server, playback, name):
+    with playback("code.jsonl") as played, played.case(name):
+        assert ask("mini") == name
+"""
+
+
+def test_what_was_recorded_in_a_run_is_not_written_over(project, monkeypatch):
+    """Two tests that name one cassette would each leave only their own calls in it, the last one's."""
+    monkeypatch.delenv("CI", raising=False)
+    pytester = project(TWICE)
+    result = pytester.runpytest("-p", "no:cacheprovider", "tests", "--cascade-record")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*code.jsonl' was recorded in this run already, by *test_code?a?, and would be written*"]
+    )
+    assert '"case": "a"' in (pytester.path / "tests" / "code.jsonl").read_text()
+    project(TWICE.replace('"code.jsonl"', 'f"{name}.jsonl"'))
+    pytester.runpytest("-p", "no:cacheprovider", "tests", "--cascade-record").assert_outcomes(passed=2)
+
+
+def test_a_failure_shows_the_code_and_not_the_clients(project):
+    """An unmatched call is reported at the block, with the line that asked, and without a frame of a library."""
+    pytester = project(
+        """
+def test_code(playback):
+    with playback("data/support.jsonl") as played, played.case("c1"):
+        ask("mimi")
+"""
+    )
+    result = pytester.runpytest("-p", "no:cacheprovider", "tests")
+    result.stdout.fnmatch_lines(["E *: case 'c1' asked 'mimi', *"])
+    assert not any(
+        word in line for line in result.outlines for word in ("respx/mocks.py", "contextlib.py", "httpcore/")
+    )

@@ -2,7 +2,7 @@
 
 ===============  =====================================================================================================
 `playing`        `Playback`: which case, which calls, and the replay they make
-`answering`      who answers: traffic, by case and model; a cassette, by what was asked
+`answering`      traffic that answers, by case and model; `tape`, a cassette that does, by what was asked
 `observed`       calls turned into a replay
 `interception`   between the clients and the network; `overhearing` where real calls are recorded
 `matching`       which recording answers; the nearest where none does
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade_eval import errors, metrics, replay
 from cascade_eval.cascade import Cascade, Tier
-from cascade_eval.playback import answering, cassettes, matching, playing
+from cascade_eval.playback import answering, cassettes, matching, playing, tape
 from cascade_eval.playback.cassettes import Exchange
 from cascade_eval.playback.matching import Unmatched
 from cascade_eval.playback.nouns import Adapter, Call, Request, Response, Row
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 
+@playing.quiet
 @contextlib.contextmanager
 def play(
     source: Source | None = None,
@@ -123,7 +124,6 @@ def play(
     >>> played.replay.escalation.value, played.replay.disagreement.value, round(played.replay.cost.value, 3)
     (0.0, 0.0, 0.1)
     """
-    __tracebackhide__ = True
     judged, data = _judged(suite, cascade, tiers, agreement, prices, inconclusive)
     settings = _settings(judged, models, adapters, content, ignore)
     found, columns, base = (source, {}, None) if source is not None else data
@@ -135,6 +135,7 @@ def play(
         yield played
 
 
+@playing.quiet
 @contextlib.contextmanager
 def record(
     path: str | os.PathLike[str],
@@ -174,7 +175,7 @@ def record(
     if file.suffix != ".jsonl":
         raise errors.UsageError(f"a cassette is recorded as '{file.with_suffix('.jsonl').name}', not '{file.name}'.")
     judged, _ = _judged(suite, cascade, tiers, agreement, prices, inconclusive)
-    source = answering.FromCassette([], file.name, _settings(judged, models, adapters, None, ()))
+    source = tape.FromCassette([], file.name, _settings(judged, models, adapters, None, ()))
     with playing.taping(Playback(source, judged, case_header, case_variable), file) as taped:
         yield taped
 

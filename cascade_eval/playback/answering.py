@@ -1,4 +1,4 @@
-"""Who answers: recorded traffic, by case and model; or a cassette, by what was asked."""
+"""Recorded traffic that answers, by case and model; and how requests are understood, whoever answers them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import itertools
 import json
 import math
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,6 @@ from cascade_eval.traffic import ABSENT, OK, STATUSES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cascade_eval.playback.cassettes import Exchange
     from cascade_eval.playback.nouns import Adapter, Request, Row, Status
     from cascade_eval.traffic import Batch, Traffic
 
@@ -88,7 +86,7 @@ class Settings:
 class _Taken:
     """What was taken so far of the recordings of one case and model."""
 
-    body: str
+    first: Request
     run: int
     status: Status
 
@@ -167,6 +165,12 @@ class FromTraffic:
                 f"case '{case}' asked '{model}' for {several} answers at once; traffic holds one for each run. Ask "
                 f"{several} times, or play a cassette."
             )
+        forced = _forced(request)
+        if forced:
+            raise NoRecording(
+                f"case '{case}' asked '{model}' to call {forced}, and traffic holds answers, no calls of tools. Play a "
+                "cassette."
+            )
         asked = request.asked("logprobs") or (isinstance(include, list) and "message.output_text.logprobs" in include)
         if asked and traffic.Field(model, "token_logprobs") not in self.recorded.fields:
             raise NoRecording(
@@ -191,14 +195,13 @@ class FromTraffic:
 
     def _next(self, request: Request, case: str, model: str) -> tuple[int, bool]:
         """Return which repeat answers, and whether this is a new call: a retry of a failed one gets the same."""
-        body = matching.canonical(matching.raw_body(request), self.settings.ignore)
         with self._lock:
             taken = self._taken.get((case, model))
             if taken is None:
-                self._taken[case, model] = _Taken(body, 0, "ok")
+                self._taken[case, model] = _Taken(request, 0, "ok")
                 return 0, True
-            if taken.body != body:
-                first, second = (("POST", request.path, text) for text in (taken.body, body))
+            first, second = map(self._key, (taken.first, request))
+            if first[2] != second[2]:
                 raise NoRecording(
                     f"case '{case}' asked '{model}' twice, and not the same; traffic holds one answer for both. Play a "
                     f"cassette, or ignore the fields that differ:\n{matching.difference(first, second)}"
@@ -209,10 +212,14 @@ class FromTraffic:
             recorded = self._again(model).of(case)
             if taken.run >= recorded:
                 raise NoRecording(
-                    f"case '{case}' asked '{model}' {taken.run + 2} times; {self.recorded.name} has {recorded + 1} answers."
+                    f"case '{case}' asked '{model}' {taken.run + 2} times; {self.recorded.name} has {several(recorded + 1, 'answer')}"
+                    " of it. Play a cassette, or traffic that holds repeats."
                 )
             taken.run += 1
             return taken.run, True
+
+    def _key(self, request: Request) -> tuple[str, str, str]:
+        return matching.key(request.method, request.path, matching.raw_body(request), self.settings.ignore)
 
     def _again(self, model: str) -> _Repeats:
         if model not in self._repeats:
@@ -270,7 +277,7 @@ class FromTraffic:
             if model not in self._charges:
                 self._charges[model] = costs.call(batch, model, prices)
             charge = self._charges[model]
-        return _took(batch, row, model, charge, asked)
+        return took(batch, row, model, charge, asked)
 
     def cases(self, run: Iterable[str], _asked: Sequence[Asked], _facts: Mapping[str, Row]) -> tuple[list[str], Batch]:
         """Return the cases that were run, in recorded order, with all their columns."""
@@ -281,6 +288,17 @@ class FromTraffic:
         """Return the cases that were not run."""
         done = set(run)
         return [case for case in self.ids if case not in done]
+
+
+def _forced(request: Request) -> str | None:
+    """Return the tool a request says must be called, None where the model may answer as well."""
+    choice = request.asked("tool_choice") or request.asked("function_call")
+    if isinstance(choice, dict):
+        function = choice.get("function")
+        named = choice.get("name") or (function.get("name") if isinstance(function, dict) else None)
+        kind = choice.get("type")
+        return f"'{named}'" if named else "a tool" if kind not in {"auto", "none", "allowed_tools"} else None
+    return "a tool" if choice in {"required", "any"} else None
 
 
 def _listed(value: Any) -> Any:
@@ -308,7 +326,8 @@ class _Repeats:
         return self.batch, self.rows[case][run - 1]
 
 
-def _took(batch: Batch, row: int, model: str, charge: costs.Charge, asked: Asked) -> Priced:
+def took(batch: Batch, row: int, model: str, charge: costs.Charge, asked: Asked) -> Priced:
+    """Return what a call took, as its row has it."""
     latency: Any = batch.text(model, "latency_s", row)
     seconds = math.nan if latency is None else float(latency)
     tokens: list[Any] = [batch.text(model, name, row) for name in ("input_tokens", "output_tokens")]
@@ -318,6 +337,11 @@ def _took(batch: Batch, row: int, model: str, charge: costs.Charge, asked: Asked
         seconds if asked.limit is None else asked.limit,
         *(None if one is None else int(one) for one in tokens),
     )
+
+
+def several(count: int, noun: str) -> str:
+    """Count something, in one or in many."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def too_slow(asked: Asked) -> Response:
@@ -332,149 +356,3 @@ def _unknown_service(request: Request) -> str:
         f"{request.method} {request.host}{request.path} is no model's: {known} are known. Say how recorded traffic "
         "answers it with adapters=[playback.Adapter(path, model, reply)]."
     )
-
-
-class FromCassette:
-    """A cassette that answers.
-
-    Parameters
-    ----------
-    exchanges
-        In recorded order. A recording adds to them while it goes on.
-    name
-        For messages.
-    settings
-        How requests are understood.
-    """
-
-    def __init__(self, exchanges: list[Exchange], name: str, settings: Settings) -> None:
-        self.exchanges = exchanges
-        self.name = name
-        self.settings = settings
-        self._used: set[int] = set()
-        self._runs: Counter[tuple[str | None, str | None]] = Counter()
-        self._lock = threading.Lock()
-
-    def check_case(self, case: str) -> None:
-        """Take any case: what a cassette holds is found by what is asked."""
-
-    @cached_property
-    def _keys(self) -> dict[tuple[str, str, str], list[int]]:
-        found: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-        for number, one in enumerate(self.exchanges):
-            found[self._key(one.request)].append(number)
-        return dict(found)
-
-    def _key(self, request: Request) -> tuple[str, str, str]:
-        return matching.key(request.method, request.path, matching.body_of(request), self.settings.ignore)
-
-    def answer(self, request: Request, case: str | None) -> tuple[Response, Asked, bool]:
-        """Answer a request with the next recording of the same; the recordings of its own case go first."""
-        wanted = self._key(request)
-        with self._lock:
-            number = self._pick(wanted, case)
-            self._used.add(number)
-            return *self.play(number, request, case), True
-
-    def _pick(self, wanted: tuple[str, str, str], case: str | None) -> int:
-        known = self._keys.get(wanted, [])
-        own = [number for number in known if case is not None and self.exchanges[number].case == case]
-        left = [number for number in own or known if number not in self._used]
-        if left:
-            return left[0]
-        whose = f" for case '{case}'" if own else ""
-        if known:
-            raise NoRecording(
-                f"{wanted[0]} {wanted[1]} was asked {len(own or known) + 1} times{whose}, and recorded"
-                f" {len(own or known)} times in {self.name}. Record it again with --cascade-record."
-            )
-        near = matching.nearest(wanted, self._keys)
-        shown = "" if near is None else f" The nearest recording differs so:\n{matching.difference(near, wanted)}"
-        raise NoRecording(f"{wanted[0]} {wanted[1]} is not in {self.name}.{shown}")
-
-    def play(self, number: int, request: Request, case: str | None) -> tuple[Response, Asked]:
-        """Note that a recording was played, and return what the client gets."""
-        exchange = self.exchanges[number]
-        adapter = self.settings.adapter(request)
-        found = None if adapter else wire.outcome(exchange.request, exchange.response)
-        model = found.model if found else adapter.model_of(request) if adapter else None
-        model = model and self.settings.model(model)
-        late = exchange.response.fault == "timeout"
-        limit = self.settings.limit(request, model, exchange.latency_s, late=late)
-        status = "timeout" if limit is not None else found.status if found else _status(exchange.response)
-        case = exchange.case if case is None else case
-        run = self._runs[case, model]
-        self._runs[case, model] += 1
-        charged = adapter is None or adapter.charged
-        said = found.answer if found else None
-        asked = Asked(case, model, status, run, charged, limit, said, number)
-        return too_slow(asked) if limit is not None else _at_once(exchange.response), asked
-
-    def priced(self, asked: Sequence[Asked], prices: costs.Prices) -> list[Priced]:
-        """Return what each call took: its tokens at their price, as traffic is charged."""
-        rows = [_record(str(i), one, self.exchanges[one.number]) for i, one in enumerate(asked)]
-        if not rows:
-            return []
-        batch = traffic.from_records(rows, name=self.name).read()
-        charges = {model: costs.call(batch, model, prices) for model in {str(one.model) for one in asked}}
-        found = [_took(batch, i, str(one.model), charges[str(one.model)], one) for i, one in enumerate(asked)]
-        return [
-            each if one.charged else each._replace(nano=0, known=True) for one, each in zip(asked, found, strict=True)
-        ]
-
-    def cases(self, run: Iterable[str], asked: Sequence[Asked], facts: Mapping[str, Row]) -> tuple[list[str], Batch]:
-        """Return the cases that were run as columns: what was played, and what was recorded for them besides."""
-        ids = list(dict.fromkeys(run))
-        rows: dict[str, dict[str, Row]] = {case: {} for case in ids}
-        for number, exchange in enumerate(self.exchanges):
-            found = wire.outcome(exchange.request, exchange.response)
-            if number not in self._used and found is not None and exchange.case in rows:
-                one = Asked(exchange.case, self.settings.model(found.model), found.status, said=found.answer)
-                rows[exchange.case].setdefault(str(one.model), _row(one, exchange))
-        played: set[tuple[str, str]] = set()
-        for one in asked:
-            # Of several calls the last that was answered stands for the model.
-            if one.case in rows and one.model and (one.status == "ok" or (one.case, one.model) not in played):
-                rows[one.case][one.model] = _row(one, self.exchanges[one.number])
-                played.add((one.case, one.model))
-        records = [
-            {"case_id": case, **facts.get(case, {}), "models": {model: dict(row) for model, row in rows[case].items()}}
-            for case in ids
-        ]
-        batch = traffic.from_records(records, name=self.name).read()
-        places = {case: place for place, case in enumerate(batch.arrow(None, "case_id").to_pylist())}
-        return ids, batch.take(np.array([places[case] for case in ids], dtype=np.int64))
-
-    def unplayed(self, run: Iterable[str]) -> list[str]:
-        """Return the recorded cases that were not run."""
-        done = set(run)
-        return [case for case in dict.fromkeys(one.case for one in self.exchanges) if case and case not in done]
-
-
-def _status(response: Response) -> Status:
-    if response.fault == "timeout" or response.status in wire.TIMEOUTS:
-        return "timeout"
-    return "error" if response.fault is not None or response.status >= 400 else "ok"
-
-
-def _at_once(response: Response) -> Response:
-    """Let a client that retries a recorded failure do so without waiting."""
-    if response.status < 400:
-        return response
-    return replace(response, headers={**response.headers, "retry-after-ms": "1", "retry-after": "0"})
-
-
-def _row(asked: Asked, exchange: Exchange) -> dict[str, Any]:
-    found = wire.outcome(exchange.request, exchange.response) or Outcome("")
-    return {
-        "status": asked.status,
-        "answer": found.answer,
-        "input_tokens": found.input_tokens,
-        "cached_input_tokens": found.cached_input_tokens,
-        "output_tokens": found.output_tokens,
-        "latency_s": exchange.latency_s,
-    }
-
-
-def _record(case: str, asked: Asked, exchange: Exchange) -> dict[str, Any]:
-    return {"case_id": case, "models": {str(asked.model): _row(asked, exchange)}}

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import json
 import math
 import re
+import urllib.parse
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade_eval import atomic, errors, scrubbing
 from cascade_eval.errors import DataError, Problem
-from cascade_eval.playback import foreign, pieces
+from cascade_eval.playback import foreign, matching, pieces
 from cascade_eval.playback.nouns import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 SCHEMA: Final = "cascade-eval/cassette/1"
@@ -41,7 +43,12 @@ _PIECES: Final = frozenset(
 )
 """Names under which streams bring pieces of a text."""
 
+# Edited by hand, or with a merge that was not resolved, it is still a cassette, and is told what is wrong with it.
+_HEAD: Final = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:<<<<<<<[^\n]*\n\s*)?\{\s*"cassette"')
+_CONFLICT: Final = re.compile(r"<{7} |={7}\r?$|>{7} |\|{7} ")
+
 _FORMS: Final = ("json", "events", "text", "base64")
+_ANSWERED: Final = ("status", "type", "fault", *_FORMS)
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,10 @@ def is_cassette(path: Path) -> bool:
     if path.suffix.lower() not in {".jsonl", ".json"} or not path.is_file():
         return False
     with path.open("rb") as file:
-        head = file.read(4096).lstrip()
+        head = file.read(4096)
     if path.suffix.lower() == ".json":
-        return foreign.looks_recorded(head)
-    return head.startswith(b'{"cassette"')
+        return foreign.looks_recorded(head.lstrip())
+    return _HEAD.match(head) is not None
 
 
 def read(path: Path, name: str) -> list[Exchange]:
@@ -107,22 +114,42 @@ def read(path: Path, name: str) -> list[Exchange]:
 def _lines(raw: bytes, name: str) -> list[Exchange]:
     problems: list[Problem] = []
     found: list[Exchange] = []
-    for number, line in enumerate(raw.decode("utf-8", "replace").split("\n"), 1):
+    headed = False
+    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            written = json.loads(line)
-            if number == 1:
+            written = _parsed(line)
+            # Cassettes that were put together, by hand or by a merge, have several heads.
+            if not headed or (isinstance(written, dict) and "cassette" in written):
+                headed = True
                 _check_head(written)
             else:
                 found.append(_exchange(written))
-        except ValueError as error:
-            problems.append(Problem(str(error), name, number))
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(_spoken(error), name, number))
     if not problems and not found:
         problems.append(Problem("no exchange was recorded. Record it again with --cascade-record.", name))
     if problems:
         raise DataError(problems)
     return found
+
+
+def _parsed(line: bytes) -> Any:
+    text = line.decode()
+    if _CONFLICT.match(text):
+        raise ValueError(
+            "a merge was not resolved here. Keep the lines of one side, or of both, and take this one out."
+        )
+    return json.loads(text)
+
+
+def _spoken(error: ValueError | RecursionError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg} at character {error.pos + 1}"
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _check_head(written: Any) -> None:
@@ -131,29 +158,51 @@ def _check_head(written: Any) -> None:
         raise ValueError(f'a cassette begins with {{"cassette": "{SCHEMA}"}}, not {said!r}')
 
 
+def _check_keys(written: Mapping[str, Any], known: Collection[str], where: str = "") -> None:
+    for key in written:
+        if key not in known:
+            raise ValueError(f"unknown key '{where}{key}'.{errors.did_you_mean(key, known)}")
+
+
 def _exchange(written: Any) -> Exchange:
     if not isinstance(written, dict):
         raise ValueError("a line is an object with 'request' and 'response'")  # noqa: TRY004  one kind of error per line
-    for key in written:
-        if key not in _KEYS:
-            raise ValueError(f"unknown key '{key}'.{errors.did_you_mean(key, _KEYS)}")
+    _check_keys(written, _KEYS)
     request, response = written.get("request"), written.get("response")
     if not isinstance(request, dict) or not isinstance(request.get("method"), str) or not request.get("url"):
         raise ValueError("'request' needs 'method' and 'url'")
     if not isinstance(response, dict):
         raise ValueError("'response' is missing")  # noqa: TRY004  one kind of error per line
+    _check_keys(request, ("method", "url", "body", "base64"), "request.")
+    _check_keys(response, _ANSWERED, "response.")
     latency = written.get("latency_s")
-    if latency is not None and not (isinstance(latency, int | float) and 0 <= latency < math.inf):
+    if latency is not None and not (_is_number(latency) and 0 <= latency < math.inf):
         raise ValueError(f"'latency_s' is seconds, not {latency!r}")
-    body = request.get("body")
-    sent = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
     case = written.get("case")
     return Exchange(
-        Request(request["method"], str(request["url"]), {}, sent),
+        Request(request["method"].upper(), _address(request["url"]), {}, _sent(request)),
         _response(response),
         None if case is None else str(case),
         latency,
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _address(written: Any) -> str:
+    text = str(written)
+    if not urllib.parse.urlsplit(text).path.startswith("/") and "://" not in text:
+        raise ValueError(f"'url' is an address such as https://host/path, not {text!r}")
+    return text
+
+
+def _sent(request: Mapping[str, Any]) -> bytes:
+    if "base64" in request:
+        return _unpacked(request["base64"])
+    body = request.get("body")
+    return b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
 def _response(written: Mapping[str, Any]) -> Response:
@@ -163,7 +212,7 @@ def _response(written: Mapping[str, Any]) -> Response:
             raise ValueError(f"'fault' is 'timeout' or 'dropped', not {fault!r}")
         return Response(fault=fault)
     status = written.get("status")
-    if not isinstance(status, int) or not 100 <= status <= 599:
+    if not _is_number(status) or not isinstance(status, int) or not 100 <= status <= 599:
         raise ValueError(f"'status' is a number from 100 to 599, not {status!r}")
     form = next((form for form in _FORMS if form in written), None)
     headers = {"content-type": str(written.get("type") or _TYPES.get(form or "", "text/plain"))}
@@ -181,11 +230,15 @@ def _body(form: str | None, written: Any) -> bytes:
             raise ValueError("'events' is a list of objects with 'data'")
         return pieces.encode((one.get("event"), one["data"]) for one in written)
     if form == "base64":
-        try:
-            return base64.b64decode(written, validate=True)
-        except (binascii.Error, TypeError) as error:
-            raise ValueError(f"'base64' cannot be decoded: {error}") from error
+        return _unpacked(written)
     return str(written or "").encode()
+
+
+def _unpacked(written: Any) -> bytes:
+    try:
+        return base64.b64decode(written, validate=True)
+    except (binascii.Error, TypeError) as error:
+        raise ValueError(f"'base64' cannot be decoded: {error}") from error
 
 
 def write(path: Path, exchanges: Iterable[Exchange]) -> None:
@@ -205,13 +258,20 @@ def line(exchange: Exchange) -> str:
       "response": {"status": 200, "json": {"score": 0.9}}, "latency_s": 0.02}'
     """
     request = exchange.request
-    body = request.json if request.body and isinstance(request.json, dict | list) else request.body.decode() or None
     written: dict[str, Any] = {} if exchange.case is None else {"case": exchange.case}
-    written["request"] = {"method": request.method, "url": request.url, "body": body}
+    written["request"] = {"method": request.method, "url": request.url, **_asked(request)}
     written["response"] = _written(exchange.response)
     if exchange.latency_s is not None:
         written["latency_s"] = round(exchange.latency_s, 3)
     return json.dumps(written, ensure_ascii=False)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    try:
+        text = request.body.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(request.body).decode()}
+    return {"body": request.json if isinstance(request.json, dict | list) else text or None}
 
 
 def _written(response: Response) -> dict[str, Any]:
@@ -259,7 +319,7 @@ def scrubbed(exchange: Exchange) -> Exchange:
     body = _clean_stream(response.body) if streamed else _clean(response.body)
     return replace(
         exchange,
-        request=Request(request.method, _without_secrets(request.url), {}, _clean(request.body)),
+        request=Request(request.method, _without_secrets(request.url), {}, _clean(matching.plain(request))),
         response=replace(response, headers=kind, body=body),
     )
 
@@ -306,7 +366,8 @@ def _clean(body: bytes) -> bytes:
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        return body
+        # Latin-1 has a letter for each byte, so that keys between bytes that are no text are found.
+        return scrubbing.scrub(body.decode("latin-1")).encode("latin-1")
     try:
         return json.dumps(scrubbing.scrub_json(json.loads(text)), ensure_ascii=False).encode()
     except ValueError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import contextlib
 import json
+import urllib.parse
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cascade_eval.errors import DataError, Problem
@@ -74,8 +76,8 @@ def _document(raw: bytes, suffix: str, name: str) -> Any:
         except (YAMLError, ValueError) as error:
             raise DataError([Problem(f"not YAML: {error}", name)]) from error
     try:
-        return json.loads(raw)
-    except ValueError as error:
+        return json.loads(raw.removeprefix(codecs.BOM_UTF8))
+    except (ValueError, RecursionError) as error:
         raise DataError([Problem(f"not JSON: {error}", name)]) from error
 
 
@@ -129,7 +131,7 @@ def _entry(written: Mapping[str, Any]) -> Found:
     body = base64.b64decode(text) if content.get("encoding") == "base64" else text.encode()
     headers = {str(one["name"]).lower(): str(one["value"]) for one in response.get("headers") or []}
     headers |= {"content-type": content["mimeType"]} if content.get("mimeType") else {}
-    sent = ((request.get("postData") or {}).get("text") or "").encode()
+    sent = _form(request.get("postData") or {})
     milliseconds = written.get("time")
     # What browsers write of a body has been decoded already, whatever the headers say.
     plain = {key: value for key, value in headers.items() if key not in _ENCODED}
@@ -140,6 +142,13 @@ def _entry(written: Mapping[str, Any]) -> Found:
         None,
         None if milliseconds is None or milliseconds < 0 else milliseconds / 1000,
     )
+
+
+def _form(posted: Mapping[str, Any]) -> bytes:
+    """Return what was sent: its text, else the fields of its form."""
+    if posted.get("text") or not posted.get("params"):
+        return str(posted.get("text") or "").encode()
+    return urllib.parse.urlencode([(one["name"], one.get("value") or "") for one in posted["params"]]).encode()
 
 
 def _decoded(status: int, headers: Mapping[str, str], body: bytes) -> Response:

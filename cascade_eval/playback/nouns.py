@@ -48,6 +48,11 @@ class Request:
         return urllib.parse.urlsplit(self.url).path or "/"
 
     @cached_property
+    def query(self) -> str:
+        """Query of the URL, without its question mark."""
+        return urllib.parse.urlsplit(self.url).query
+
+    @cached_property
     def host(self) -> str:
         """Host name of the URL."""
         return urllib.parse.urlsplit(self.url).hostname or ""

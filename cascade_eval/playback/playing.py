@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import mmap
 import os
+import sysconfig
 import threading
 import time
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 from cascade_eval import costs, errors, goldens, metrics, replay, traffic
-from cascade_eval.playback import answering, cassettes, interception, matching, observed, overhearing
+from cascade_eval.playback import answering, cassettes, interception, matching, observed, overhearing, tape
 from cascade_eval.playback.nouns import Asked, Call
 from cascade_eval.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
 
     from cascade_eval.cascade import Cascade
     from cascade_eval.playback.nouns import Request, Response, Row
@@ -28,6 +33,9 @@ CASE: ContextVar[str | None] = ContextVar("cascade_eval.playback.CASE", default=
 """The case the code works on, where `Playback.case` said so."""
 
 HEADER = "x-case-id"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _FORKED = (
     "a call was made in another process, where it is not seen by this one. Make the calls of a case in the process of the "
@@ -75,7 +83,7 @@ class Playback:
         Hosts that may be reached.
     """
 
-    source: answering.FromTraffic | answering.FromCassette
+    source: answering.FromTraffic | tape.FromCassette
     judged: Judged
     header: str = HEADER
     variable: ContextVar[Any] | None = None
@@ -120,8 +128,8 @@ class Playback:
         token = CASE.set(name)
         try:
             yield
-        except Exception:
-            # Whoever catches it further out, this code answered nobody.
+        except BaseException:
+            # Whoever catches it further out, this code answered nobody; a task that was cancelled no less.
             self._left[name] = None
             raise
         else:
@@ -272,6 +280,7 @@ class Playback:
 
     def stop(self, text: str) -> matching.Stop:
         """Note a request that nothing answers, and make what is raised in its client."""
+        text = f"{_asked_at()}{text}"
         with self._lock:
             self.problems[text] = None
         return matching.Stop(text)
@@ -280,7 +289,7 @@ class Playback:
         """Note what a real call came to."""
         if os.getpid() != self._process:
             self._elsewhere[0] = 1
-        assert isinstance(self.source, answering.FromCassette)
+        assert isinstance(self.source, tape.FromCassette)
         case = self._case_of(request)
         exchange = cassettes.scrubbed(cassettes.Exchange(request, response, case, seconds))
         with self._lock:
@@ -291,22 +300,75 @@ class Playback:
 
     def kept(self) -> list[cassettes.Exchange]:
         """Return what was recorded, in the order in which it was asked: answers come in another each time."""
-        assert isinstance(self.source, answering.FromCassette)
+        assert isinstance(self.source, tape.FromCassette)
         pairs = zip(self._begun, self.source.exchanges, strict=True)
         return [exchange for _, exchange in sorted(pairs, key=lambda pair: pair[0])]
 
 
+_LIBRARIES: Final = tuple(
+    {
+        str(Path(__file__).parents[1]),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
+)
+
+
+def _asked_at() -> str:
+    """Return the line of the user's own code that made a call, below which there are only libraries."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((*_LIBRARIES, "<")):
+            return f"{os.path.relpath(file)}:{frame.f_lineno}: "
+        frame = frame.f_back
+    return ""
+
+
+@dataclass
+class _Quiet(AbstractContextManager[T]):
+    block: AbstractContextManager[T]
+
+    def __enter__(self) -> T:
+        __tracebackhide__ = True
+        try:
+            return self.block.__enter__()
+        except errors.UsageError as error:
+            raise error.with_traceback(None) from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        __tracebackhide__ = True
+        try:
+            return self.block.__exit__(kind, raised, trace)
+        except matching.Unmatched as error:
+            raise error.with_traceback(None)  # noqa: B904  its own cause is kept
+
+
+def quiet(made: Callable[P, AbstractContextManager[T]]) -> Callable[P, AbstractContextManager[T]]:
+    """Leave the frames below a block out of what it raises: what is said is about the code in it."""
+
+    @functools.wraps(made)
+    def entered(*given: P.args, **named: P.kwargs) -> AbstractContextManager[T]:
+        return _Quiet(made(*given, **named))
+
+    return entered
+
+
 @contextlib.contextmanager
 def _leaving(played: Playback) -> Iterator[None]:
-    """Raise what was not answered when a playback is left, whatever the code made of it."""
-    __tracebackhide__ = True
+    """Raise what was not answered when a playback is left, whatever the code made of it.
+
+    The message names the line that asked, so that the frames of clients and of what stands below them are left out.
+    """
     try:
         yield
-    except matching.Stop as error:
-        raise matching.Unmatched(played.problems) from error
-    except matching.Unmatched:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, matching.Unmatched):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if _stopped(error):
+            raise matching.Unmatched(played.problems) from None
+        _without_frames(error)
         try:
             played.check()
         except matching.Unmatched as unmatched:
@@ -315,15 +377,25 @@ def _leaving(played: Playback) -> Iterator[None]:
     played.check()
 
 
+def _without_frames(error: BaseException | None) -> None:
+    """Leave an unmatched request out of what an exception says it was raised after: it is told of in any case."""
+    while error is not None:
+        if isinstance(error.__context__, matching.Stop):
+            error.__suppress_context__ = True
+        error = error.__cause__ or error.__context__
+
+
+def _stopped(error: BaseException) -> bool:
+    """Whether an unmatched request ended the code, be it in one of the tasks of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_stopped, error.exceptions))
+    return isinstance(error, matching.Stop)
+
+
 @contextlib.contextmanager
 def playing(played: Playback) -> Iterator[Playback]:
     """Answer every request from the recording; nothing reaches a socket."""
-    __tracebackhide__ = True
-    with (
-        _leaving(played),
-        interception.no_sockets(played.stop, played.allow),
-        interception.answered(played.answer),
-    ):
+    with _leaving(played), interception.standing(interception.Player(played.answer, played.stop, played.allow)):
         yield played
 
 
@@ -349,7 +421,7 @@ def open_source(
     *,
     columns: Mapping[str, str] | None = None,
     base: Path | None = None,
-) -> answering.FromTraffic | answering.FromCassette:
+) -> answering.FromTraffic | tape.FromCassette:
     """Open what answers: traffic, a golden, records, or a cassette.
 
     Raises
@@ -364,13 +436,14 @@ def open_source(
     name = os.fspath(source)
     path = Path(name) if base is None else base / name
     if "://" not in name and (cassettes.is_cassette(path) or (path.suffix == ".jsonl" and not path.exists())):
-        return answering.FromCassette(cassettes.read(path, name), name, settings)
+        foreign = path.suffix.lower() != ".jsonl"
+        return tape.FromCassette(cassettes.read(path, name), name, settings, foreign=foreign)
     if (path / "golden.yaml").is_file():
         return answering.FromTraffic(goldens.open(name, columns=columns or {}, base=base).traffic, settings)
     return answering.FromTraffic(traffic.open(name, columns=columns or {}, base=base), settings)
 
 
-def unflattered(judged: Judged, source: answering.FromTraffic | answering.FromCassette) -> Judged:
+def unflattered(judged: Judged, source: answering.FromTraffic | tape.FromCassette) -> Judged:
     """Return the same without proof of what a threshold chosen on this very data makes good."""
     if judged.cascade is None or not isinstance(source, answering.FromTraffic):
         return judged
