@@ -66,6 +66,7 @@ def test_a_rate_without_misjudgement():
     assert round(float(bounds.without_misjudgement(0.10, 0.90, 0.97)), 4) == 0.0805
     assert math.isnan(bounds.without_misjudgement(0.1, 0.4, 0.6))
     assert math.isnan(bounds.without_flips(0.1, 0.5))
+    assert bounds.without_flips([0.01, 0.99], 0.03).tolist() == [0.0, 1.0]
 
 
 @given(st.floats(0, 1), st.floats(0, 0.49), st.floats(0.6, 1), st.floats(0.6, 1))

@@ -18,7 +18,10 @@ QUIET: Final = frozenset({"healthy", "mix shift"})
 @click.command(short_help="Name what is the matter with a cascade.")
 @click.argument("suite", metavar="SUITE")
 @click.option("--traffic", metavar="PATH", help="Look at these cases instead of the suite's own.")
-@click.option("--history", metavar="FOLDER|URL", help="Earlier weeks, as `monitor` keeps them; nothing is written.")
+@click.option(
+    "--history", metavar="FOLDER|URL", help="Earlier weeks, only read; the suite's own 'history:' unless given."
+)
+@click.option("--no-history", "no_history", is_flag=True, help="Look at this traffic alone.")
 @click.option("--since", metavar="WEEK", help="Leave out earlier weeks of the history, such as 2026-W28.")
 @click.option("--held-out", "held_out", metavar="PATH", help="A fixed set with this week's answers.")
 @click.option("--judge-set", "judge_set", metavar="MODEL=PATH", help="Frozen answers with known grades, judged again.")
@@ -43,12 +46,13 @@ def diagnose(suite: str, json_file: str | None, **options: Any) -> int:
     from cascade_eval import suite as suite_
 
     found = suite_.load(suite)
-    cases, rows = _measured(found, **options)
-    made = diagnosis_.run(found, cases, rows=rows, cascade=options["cascade"])
+    cases, rows, said = _measured(found, **options)
+    golden = None if options["no_history"] else _golden(found, options["traffic"])
+    made = diagnosis_.run(found, cases, rows=rows, cascade=options["cascade"], golden=golden)
     if json_file is not None:
         _write(json_file, made)
     if json_file != "-":
-        for line in lines(made):
+        for line in (*lines(made), *said):
             click.echo(line)
     return code(made)
 
@@ -56,26 +60,46 @@ def diagnose(suite: str, json_file: str | None, **options: Any) -> int:
 def code(made: Sequence[Diagnosis]) -> int:
     """Return the exit code: 1 where a cause that needs action is conclusive, 3 where nothing could be decided, else 0."""
     causes = [cause for one in made for cause in one.causes]
-    if any(cause.conclusive and cause.name not in QUIET for cause in causes):
+    if any(cause.conclusive and not _quiet(cause) for cause in causes):
         return 1
     return 3 if not made or any(cause.name == "not enough evidence" for cause in causes) else 0
 
 
-def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the cases, and the rows of earlier weeks and fixed sets."""
-    from cascade_eval import history, monitor, runs
-    from cascade_eval.cli.monitor import alone, fixed_sets
+def _quiet(cause: Cause) -> bool:
+    """Whether nothing need be done; other traffic that the audit shows to break a budget is not quiet."""
+    return cause.name in QUIET and (cause.name == "healthy" or cause.test != "audit")
 
+
+def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...], tuple[str, ...]]:
+    """Return the cases, the rows of earlier weeks and fixed sets, and which history they are of."""
+    from cascade_eval import history, monitor, runs
+    from cascade_eval.cli.monitor import alone, fixed_sets, kept_in
+
+    where, said = kept_in(found, options["history"], no_history=options["no_history"])
     cases = runs.open(alone(found), traffic_path=options["traffic"], tolerate=options["tolerate"]).traffic
     rows: tuple[Any, ...] = ()
     if options["held_out"] is not None or options["judge_set"] is not None:
         week = options["window"] or max(row.window for row in monitor.weekly(found, cases))
         rows = fixed_sets(found, options["held_out"], options["judge_set"], week)
-    if options["history"] is not None:
+    if where is not None:
         own = {row.key for row in rows}
-        earlier = history.read(options["history"], since=options["since"])
+        earlier = history.read(where, since=options["since"])
         rows += tuple(row for row in earlier if row.key not in own)
-    return cases, rows
+    return cases, rows, said
+
+
+def _golden(found: Any, traffic: str | None) -> Any:
+    """Return the golden of a suite that looks at other cases; None where it has none that can be read."""
+    if traffic is None or found.source.kind != "goldens":
+        return None
+    from cascade_eval import runs
+    from cascade_eval.cli.monitor import alone
+    from cascade_eval.errors import UsageError
+
+    try:
+        return runs.open(alone(found)).traffic
+    except UsageError:
+        return None  # It is only compared with, and every other command says what is wrong with it.
 
 
 def _write(file: str, made: Sequence[Diagnosis]) -> None:

@@ -27,8 +27,14 @@ def find(reading: Reading) -> tuple[Cause, ...]:
     judge = [cause for cause in found if cause.name == "verifier regression" and cause.conclusive]
     if judge and reading.facts.rests_on_judge is not None:
         found = [_suspended(cause) for cause in found]
-    order = {name: i for i, name in enumerate(ORDER)}
-    return tuple(sorted(found, key=lambda cause: (not cause.conclusive, order[cause.name])))
+    return tuple(sorted(found, key=lambda cause: (not cause.conclusive, rank(cause))))
+
+
+def rank(cause: Cause) -> float:
+    """Where a cause stands among those to act on: a threshold that only costs too much breaks no promise, and can wait."""
+    if cause.name == "threshold by feel" and cause.test == "gate" and cause.cohorts == ((),):
+        return ORDER.index("not enough evidence") - 0.5
+    return ORDER.index(cause.name)
 
 
 ORDER: Final[tuple[CauseName, ...]] = (
@@ -73,7 +79,7 @@ def over_budget(reading: Reading) -> Iterator[Cause]:
     if drift:
         sure = any(sign.over for sign in reading.signs) or reading_.largest(drift) > 2
         if gate:
-            yield replace(saturated(reading, drift), conclusive=sure)
+            yield replace(saturated(reading, reading_.apart(reading, drift)), conclusive=sure)
         else:
             yield replace(drifted(reading, drift), conclusive=sure and not others.judge_unknown(reading))
         left = [s for s in over if s.cohort and s not in drift and (s.less or s.disagreement.up > reading.facts.alpha)]
@@ -81,6 +87,10 @@ def over_budget(reading: Reading) -> Iterator[Cause]:
         return
     if over == (reading.overall,) and _set_fell(reading.facts):
         yield drifted(reading, over)
+        return
+    mixed = reading_.by_mix(reading)
+    if mixed:
+        yield arrived(reading, mixed)
         return
     yield from _one_by_one(reading, over)
 
@@ -133,7 +143,8 @@ def why(reading: Reading, sign: Sign) -> str:
         return "saturation" if reading_.gate_alone((sign,)) or reading_.localised(reading, sign) else "anywhere"
     if facts.chosen is not None:
         return _promised(sign, facts.alpha)
-    always = moved.size_before >= ENOUGH and moved.before > sign.facts.budget
+    always = moved.size_before >= ENOUGH and moved.before > sign.facts.budget and reading_.from_start(sign.facts)
+    always = always and moved.up > facts.alpha
     return "threshold by feel" if not facts.before or always else "unknown"
 
 
@@ -157,6 +168,8 @@ def saturated(reading: Reading, signs: Sequence[Sign]) -> Cause:
                     sign.label, f"agreement of {facts.tiers[0]} over all cases, escalated or not,", sign.cheap
                 )
             )
+        if sign.cheap.known and reading_.answers_worse(reading, sign):
+            evidence.append(f"{sign.label}: the answers themselves got worse, and what the gate reads does not show it")
         promise = sign.facts.overstated
         if promise is not None and promise.p <= facts.alpha:
             evidence.append(
@@ -200,6 +213,25 @@ def uncovered(reading: Reading, signs: Sequence[Sign]) -> Cause:
         f"{sentences.names(signs)} arrived after the gate was set, and is over its budget.",
         tuple(evidence + list(sentences.spared(facts, reading.signs))),
         ("cases of the cohort in the data the gate was chosen by", "an audit of the cohort within budget"),
+    )
+
+
+def arrived(reading: Reading, mixed: Sequence[Sign]) -> Cause:
+    """Say that other traffic, and nothing inside cohorts, takes all cases together over their budget."""
+    facts, new = reading.facts, [sign for sign in mixed if sign.new]
+    evidence = [sentences.disagreement(facts, reading.overall), *(sentences.share(sign) for sign in mixed[:4])]
+    evidence += [sentences.disagreement(facts, sign) for sign in mixed[:4] if sign.compared]
+    return Cause(
+        "uncovered cohort" if new else "mix shift",
+        facts.cascade,
+        tuple(sign.cohort for sign in new or mixed),
+        True,
+        "audit",
+        f"{sentences.names(new)} arrived after the gate was set, and with it all cases together are over their budget."
+        if new
+        else f"Other traffic arrived ({sentences.share(mixed[0])}), and that alone takes all cases together over their budget.",
+        tuple(evidence),
+        ("a cohort whose own disagreement rose", "a finer cohort inside the one that grew"),
     )
 
 
@@ -296,6 +328,8 @@ def saturating(reading: Reading) -> Iterator[Cause]:
 def shifted(reading: Reading) -> Iterator[Cause]:
     """Say that other traffic arrived."""
     facts = reading.facts
+    if reading_.by_mix(reading):
+        return
     mixed = reading_.sharpest(()) or tuple(s for s in reading.mixed if s.facts.family == reading.mixed[0].facts.family)
     if not mixed:
         return

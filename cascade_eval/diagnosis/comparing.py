@@ -97,6 +97,47 @@ def moved(
     return Moved(float(a / m), float(b / n), float(m), float(n), max(up, slack[0]), max(down, slack[1]))
 
 
+def together(
+    count0: ArrayLike, nobs0: ArrayLike, count1: ArrayLike, nobs1: ArrayLike, *, spread: Scatter
+) -> tuple[float, float]:
+    """Compare rates of several cohorts at once, each with itself: one-sided p-values of "they fell" and "they rose".
+
+    Parameters
+    ----------
+    count0, nobs0, count1, nobs1 : array-like of shape (cohorts,)
+        Cases with the property, and cases looked at, before and now.
+    spread
+        How weeks scatter.
+
+    Notes
+    -----
+    A cohort that is missing in one of the periods says nothing. Cases that only changed their shares do not count.
+
+    References
+    ----------
+    Mantel and Haenszel, Journal of the National Cancer Institute 22 (1959), 719-748.
+
+    Examples
+    --------
+    >>> fell, rose = together([10, 40], [100, 100], [18, 52], [100, 100], spread=Scatter(1.0, 12))
+    >>> fell > 0.9, rose < 0.02
+    (True, True)
+    >>> together([10, 40], [100, 100], [40, 10], [400, 25], spread=Scatter(1.0, 12))  # other shares
+    (0.5, 0.5)
+    """
+    from scipy.stats import t as student
+
+    x0, m, x1, n = (np.asarray(values, dtype=np.float64) for values in (count0, nobs0, count1, nobs1))
+    both = (m > 0) & (n > 0)
+    x0, m, x1, n = x0[both], m[both], x1[both], n[both]
+    rate = (x0 + x1) / (m + n)
+    variance = float((m * n / (m + n) * rate * (1 - rate)).sum()) * spread.value
+    if variance <= 0:
+        return 1.0, 1.0
+    t = float((x1 - n * rate).sum()) / variance**0.5
+    return float(student.cdf(t, max(spread.df, 1))), float(student.sf(t, max(spread.df, 1)))
+
+
 def odds_ratio(found: Moved, *, errors: float = 0.0) -> float:
     """How many times greater the odds are now, with half a case of everything added.
 

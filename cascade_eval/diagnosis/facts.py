@@ -157,6 +157,8 @@ class Money:
         The ratio less escalation: what is paid beside the flagship's calls.
     per_request
         Dollars; None where unknown.
+    last, overhead_last
+        The ratio in the last week alone, with its bounds, and its overhead; None where now is one week.
     """
 
     ratio: float
@@ -167,6 +169,8 @@ class Money:
     overhead: float = 0.0
     overhead_before: float | None = None
     per_request: float | None = None
+    last: tuple[float, float, float] | None = None
+    overhead_last: float | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ class Feedback:
     Parameters
     ----------
     name
-        ``regenerated``, ``feedback``, ``completed`` or ``flagship quality``.
+        ``regenerated``, ``feedback``, ``completed``, ``flagship quality`` or ``served quality``.
     before, now
         Share of cases with the bad outcome.
     nobs_before, nobs

@@ -12,6 +12,7 @@ from cascade_eval import drift, monitor
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import AGREE, DISAGREE
 from cascade_eval.diagnosis.facts import Audit, Feedback, Money, Overstated
+from cascade_eval.monitor import users
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ NEARLY: Final = 0.9
 
 MEMBERS: Final = 50
 """Largest family of which cohorts are looked at without one another."""
+
+PRICED: Final = 100
+"""Flagship calls of unescalated cases with a known cost from which a single week's cost is looked at."""
 
 
 def beside(names: frozenset[Field]) -> frozenset[Field]:
@@ -69,8 +73,8 @@ class Look:
     @cached_property
     def window(self) -> NDArray[np.int64]:
         """Position of each case's week among the windows; -1 where it is none of them."""
-        if self.weeks.windows == (monitor.WHOLE,) or not self.batch.has(None, "decided_at"):
-            return np.zeros(self.batch.cases, dtype=np.int64)
+        if monitor.WHOLE in self.weeks.windows or not self.batch.has(None, "decided_at"):
+            return np.full(self.batch.cases, len(self.weeks.windows) - 1, dtype=np.int64)
         codes = self.done.columns.codes((WEEK,))
         place = {name: i for i, name in enumerate(self.weeks.windows)}
         return np.array([place.get(member[0], -1) for member in codes.members], dtype=np.int64)[codes.codes]
@@ -188,6 +192,9 @@ class Look:
             return None
         value, low, high, flagship, per_request = now
         past = self._cost(self.weeks.before) if self.weeks.before else None
+        last = (
+            self._cost(self.weeks.now[-1:]) if len(self.weeks.now) > 1 and self._priced(self.weeks.now[-1:]) else None
+        )
         return Money(
             value,
             low,
@@ -197,6 +204,8 @@ class Look:
             value - flagship,
             None if past is None else past[0] - past[3],
             per_request,
+            None if last is None else last[:3],
+            None if last is None else last[0] - last[3],
         )
 
     def _cost(self, windows: Sequence[str]) -> tuple[float, float, float, float, float | None] | None:
@@ -207,6 +216,11 @@ class Look:
         if found.value is None or found.low is None or found.high is None or not np.isfinite(found.high):
             return None
         return found.value, found.low, found.high, self._flagship(part), part.cost_per_request.value
+
+    def _priced(self, windows: Sequence[str]) -> bool:
+        """Whether enough flagship calls of unescalated cases have a known cost: a handful of audits prices no week."""
+        known = self.done.columns.charge(self.done.cascade.tiers[-1].model).known
+        return int((known & self.kept & self.within(windows)).sum()) >= PRICED
 
     def _flagship(self, part: Replay) -> float:
         """Share of the cases that the flagship answered, those a route sent to it included."""
@@ -251,31 +265,46 @@ class Look:
 
     def _said(self) -> Iterator[tuple[str, Mask, Mask]]:
         batch = self.batch
-        if batch.has(None, "completed"):
-            yes, known = batch.flags(None, "completed")
-            yield "completed", known & ~yes, known
-        if batch.has(None, "feedback"):
-            values = _numbers(batch)
-            known = ~np.isnan(values)
-            if known.any():
-                yield "feedback", known & (values < _middle(values[known])), known
-        quality = np.asarray(self.done.columns.quality(self.done.cascade.tiers[-1].model), dtype=np.float64)
-        known = ~np.isnan(quality) & (self.weight > 0)
-        # Who is escalated changes with the gate, so only data in which the flagship answered nearly everything is used.
-        if known.sum() >= 0.99 * len(known):
-            yield "flagship quality", known & (quality < 0.5), known
+        values = users.feedback(batch) if batch.has(None, "feedback") else np.full(1, np.nan)
+        known = values[~np.isnan(values)]
+        yield from users.said(batch, users.middle(float(known.min()), float(known.max())) if len(known) else 0.0)
+        yield from self._labelled()
+
+    def _labelled(self) -> Iterator[tuple[str, Mask, Mask]]:
+        """Yield what labels say of the flagship, or of what was served where it did not answer every labelled case."""
+        tiers, settled = self.done.cascade.tiers, self.done.decisions.settled
+        by_tier = [np.asarray(self.done.columns.quality(tier.model), dtype=np.float64) for tier in tiers]
+        served = np.full(self.batch.cases, np.nan)
+        for position, quality in enumerate(by_tier):
+            served = np.where(settled == position, quality, served)
+        flagship, known = ~np.isnan(by_tier[-1]), ~np.isnan(served) & ~self.done.decisions.cached
+        # Who is escalated changes with the gate, and which cases the flagship answered with it.
+        if flagship.any() and (flagship & known).sum() >= NEARLY * known.sum():
+            yield "flagship quality", flagship & (by_tier[-1] < 0.5), flagship
+        elif known.any():
+            yield "served quality", known & (served < 0.5), known
 
 
-def regenerated(rows: Sequence[Row], weeks: Split, family: tuple[str, ...], confidence: float) -> Iterator[Feedback]:
-    """Yield how often users asked again, of which rows of a history know, too; `rows` are production rows of one cascade."""
+KEPT: Final = {
+    "regenerated": ("regenerated", "regeneration_known"),
+    "feedback": ("feedback_bad", "feedback_known"),
+    "completed": ("completed_bad", "completed_known"),
+    "served quality": ("label_bad", "label_known"),
+}
+"""What rows of a history know of users and labels: bad outcomes, and those that are known."""
+
+
+def kept(rows: Sequence[Row], weeks: Split, family: tuple[str, ...], confidence: float) -> Iterator[Feedback]:
+    """Yield what users and labels say as far as rows of a history know; `rows` are production rows of one cascade."""
     mine = [row for row in rows if row.family == family]
     place = {cohort: i for i, cohort in enumerate(sorted({row.cohort for row in mine}))}
-    table = np.zeros((4, len(place)), dtype=np.int64)
-    for row in mine:
-        for side, windows in enumerate((weeks.before, weeks.now)):
-            if row.window in windows:
-                table[2 * side : 2 * side + 2, place[row.cohort]] += (row.regenerated, row.regeneration_known)
-    yield from changed("regenerated", *table, confidence=confidence)
+    for name, fields in KEPT.items():
+        table = np.zeros((4, len(place)), dtype=np.int64)
+        for row in mine:
+            for side, windows in enumerate((weeks.before, weeks.now)):
+                if row.window in windows:
+                    table[2 * side : 2 * side + 2, place[row.cohort]] += [getattr(row, field) for field in fields]
+        yield from changed(name, *table, confidence=confidence)
 
 
 def changed(
@@ -293,30 +322,6 @@ def changed(
         split = drift.kitagawa(bad0, known0, bad1, known1, confidence=confidence)
         before, now = float(bad0.sum() / m), float(bad1.sum() / n)
         yield Feedback(name, before, now, m, n, split.within, split.low, split.high)
-
-
-def _numbers(batch: Batch) -> Floats:
-    import pyarrow as pa
-
-    column = batch.arrow(None, "feedback")
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
-        return batch.numbers(None, "feedback").astype(np.float64)
-    words = {**dict.fromkeys(_GOOD, 1.0), **dict.fromkeys(_BAD, 0.0)}
-    texts = column.cast(pa.string()).to_pylist()
-    return np.array([words.get((text or "").strip().lower(), np.nan) for text in texts])
-
-
-_GOOD: Final = ("up", "good", "positive", "like", "liked", "yes", "helpful", "thumbs_up", "+1", "👍")
-_BAD: Final = ("down", "bad", "negative", "dislike", "disliked", "no", "unhelpful", "thumbs_down", "-1", "👎")
-
-
-def _middle(values: Floats) -> float:
-    """Where feedback turns from bad to good: zero of a signed scale, half of 0 to 1, three of five stars."""
-    if values.min() < 0:
-        return 0.0
-    return 0.5 if values.max() <= 1 else float((1 + values.max()) / 2)
 
 
 def _promise(value: Floats, agreed: Mask, weight: Floats) -> Overstated | None:

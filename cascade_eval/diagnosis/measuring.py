@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -16,20 +16,30 @@ from cascade_eval.suite import evaluation
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cascade_eval import budgets
     from cascade_eval.cascade import Cascade
-    from cascade_eval.diagnosis.facts import CohortFacts
+    from cascade_eval.diagnosis.facts import CohortFacts, Feedback
     from cascade_eval.diagnosis.looking import Look
+    from cascade_eval.diagnosis.periods import Split
     from cascade_eval.monitor import Findings, Row
     from cascade_eval.suite import Suite
     from cascade_eval.suite.counting import Plan
     from cascade_eval.traffic import Traffic
 
+GOLDEN: Final = "the golden"
+"""Window of the cases that take the place of earlier weeks."""
+
 
 def measure(
-    suite: Suite, traffic: Traffic, *, rows: Sequence[Row] = (), cascade: str | None = None, certify: bool = True
+    suite: Suite,
+    traffic: Traffic,
+    *,
+    rows: Sequence[Row] = (),
+    cascade: str | None = None,
+    certify: bool = True,
+    golden: Traffic | None = None,
 ) -> tuple[Facts, ...]:
     """Measure every cascade of a suite, or one.
 
@@ -43,6 +53,8 @@ def measure(
         Name of the only one wanted.
     certify
         Whether to look for certified thresholds.
+    golden
+        The only reference, in the place of all earlier weeks: cases recorded before the traffic, in whatever shares.
 
     Raises
     ------
@@ -52,8 +64,10 @@ def measure(
     names = [one.name for one in suite.cascades]
     if cascade is not None and cascade not in names:
         raise UsageError(f"no cascade '{cascade}'.{did_you_mean(cascade, names)}")
-    every = _rows(suite, traffic, rows)
+    every, left_out = _rows(suite, traffic, rows)
+    launched = () if golden is None else tuple(replace(row, window=GOLDEN) for row in monitor.whole(suite, golden))
     given, notes = periods.promised(suite)
+    notes = (*notes, *left_out)
     if any(row.window == monitor.WHOLE for row in every) and any(row.kind == "production" for row in rows):
         notes = (
             *notes,
@@ -73,12 +87,13 @@ def measure(
             )
             done = replay.run(one, replace(shared, rules=rules), rules, context=context)
             mine = [row for row in every if row.cascade == one.name]
-            found.append(_facts(suite, traffic, mine, findings, given, notes, plan, done, certify=certify))
+            first = [row for row in launched if row.cascade == one.name]
+            found.append(_facts(suite, traffic, mine, findings, given, notes, plan, done, certify=certify, first=first))
     return tuple(found)
 
 
-def _rows(suite: Suite, traffic: Traffic, rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Put the traffic's own weeks in the place of those the history holds."""
+def _rows(suite: Suite, traffic: Traffic, rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """Put the traffic's own weeks in the place of those the history holds; notes say what was left out."""
     timed = Field(None, "decided_at") in traffic.fields
     own = monitor.weekly(suite, traffic) if timed else monitor.whole(suite, traffic)
     if not timed:
@@ -95,7 +110,19 @@ def _rows(suite: Suite, traffic: Traffic, rows: Sequence[Row]) -> tuple[Row, ...
         and row.key not in mine
         and not (row.kind == "production" and (row.cascade, row.window) in weeks)
     ]
-    return (*kept, *own)
+    same = {row.cascade: row.definition for row in own}
+    # What another gate, or another rule of agreement, let through does not say whether this one drifted.
+    ours = tuple(row for row in kept if row.kind != "production" or row.definition in {None, same[row.cascade]})
+    return (*ours, *own), tuple(_left_out({(row.cascade, row.window) for row in {*kept} - {*ours}}))
+
+
+def _left_out(weeks: set[tuple[str, str]]) -> Iterator[str]:
+    for cascade in sorted({name for name, _ in weeks}):
+        mine = sorted(window for name, window in weeks if name == cascade)
+        yield (
+            f"{cascade}: {len(mine):,} earlier weeks, the last {mine[-1]}, were measured under another definition of the "
+            "cascade or of agreement, and are no reference for this one."
+        )
 
 
 def _facts(
@@ -109,15 +136,18 @@ def _facts(
     done: replay.Replay,
     *,
     certify: bool,
+    first: Sequence[Row] = (),
 ) -> Facts:
     name = done.cascade.name
     production = [row for row in rows if row.kind == "production"]
     standing = periods.standing(findings, name)
     sequences = [one for one in findings.sequences if one.cascade == name]
     weeks = periods.split(production, standing, sequences)
-    places = periods.pooled(suite, production, weeks.now)
+    if first:
+        weeks = periods.Split((GOLDEN, *weeks.windows), (GOLDEN,), weeks.now)
+    places = periods.pooled(suite, [*first, *production], weeks.now)
     assumed = not any(one.metric == "disagreement" and one.bound.high is not None for one in suite.budgets)
-    cohorts = tuple(periods.facts(production, weeks, places, given, sequences, assumed=assumed))
+    cohorts = tuple(periods.facts([*first, *production], weeks, places, given, sequences, assumed=assumed))
     look = looking.Look(done, weeks, places)
     families = tuple(dict.fromkeys(one.family for one in cohorts if one.cohort))
     money = look.money(_cost_budget(suite)) if len(done.cascade.tiers) > 1 else None
@@ -137,16 +167,23 @@ def _facts(
         money,
         _frontier(suite, traffic, done, cohorts) if certify else None,
         look.audit(money),
-        (
-            *looking.regenerated(production, weeks, families[0] if families else (), _level(suite.confidence)),
-            *look.feedback(families[0] if families else (), _level(suite.confidence)),
-        ),
+        _said(look, production, weeks, families[0] if families else (), _level(suite.confidence)),
         look.without(families),
         tuple(one for one in standing if one.test.startswith("escalation")),
         _paying(plan, given, done) if len(done.cascade.tiers) == 1 else None,
         weeks.mixed,
         tuple(notes),
     )
+
+
+def _said(
+    look: Look, production: Sequence[Row], weeks: Split, family: tuple[str, ...], confidence: float
+) -> tuple[Feedback, ...]:
+    """Gather what users and labels say: of these cases where they know both periods, else of the history's rows."""
+    own = tuple(look.feedback(family, confidence))
+    have = {one.name.split()[-1] for one in own}
+    past = looking.kept(production, weeks, family, confidence)
+    return (*(one for one in past if one.name.split()[-1] not in have), *own)
 
 
 def _with_answers(

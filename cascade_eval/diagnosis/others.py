@@ -116,6 +116,15 @@ def _creep(reading: Reading) -> tuple[bool, str] | None:
         return True, "The cascade costs more than its flagship alone: escalation is above break-even."
     if money.budget is not None and money.low > money.budget:
         return True, f"The cascade costs more than the {pct(money.budget)} of always-flagship that was promised."
+    # A price changes from one day to the next, and the weeks before it do not make it smaller.
+    if money.last is not None and money.last[1] > money.ratio:
+        most = min(1.0, money.budget or 1.0)
+        if money.last[1] > most:
+            than = "its flagship alone" if most == 1.0 else f"the {pct(most)} of always-flagship that was promised"
+            return (
+                True,
+                f"In {reading.facts.now[-1]} the cascade costs {pct(money.last[0])} of always-flagship, more than {than}.",
+            )
     if money.before is not None and money.overhead_before is not None:
         apart, extra = money.low > money.before[2], money.overhead - money.overhead_before
         if apart and extra >= max(STRUCTURAL, (money.ratio - money.before[0]) / 2):
@@ -201,7 +210,9 @@ def rising(reading: Reading) -> Iterator[Cause]:
     more = reading_.sharpest([sign for sign in reading.signs if sign.more and not sign.over])
     if not more:
         return
-    measured = all(sign.within or (sign.compared > 0 and not sign.rose) for sign in more) and reading.measured
+    measured = (
+        all(sign.within or sign.empty or (sign.compared > 0 and not sign.rose) for sign in more) and reading.measured
+    )
     evidence = [sentences.moved(sign.label, "escalation", sign.escalation) for sign in more[:4]]
     evidence += [sentences.disagreement(facts, sign) for sign in more[:4] if sign.compared]
     if facts.money is not None and facts.money.before is not None:
@@ -258,6 +269,7 @@ def past(reading: Reading) -> Iterator[Cause]:
         "feedback": "answers with bad feedback",
         "completed": "tasks that were not completed",
         "flagship quality": "answers of the flagship itself that are wrong",
+        "served quality": "answers that were served and are wrong by their labels",
     }
     evidence = [
         f"{words[one.name]} went from {pct(one.before)} to {pct(one.now)} (n={one.nobs_before:,} and {one.nobs:,}); inside cohorts "

@@ -192,11 +192,18 @@ def _period(rows: Sequence[Row], windows: Sequence[str]) -> Period:
     sums = np.zeros((7, len(windows)))
     for row in rows:
         if row.window in place:
-            escalated = (row.escalation or 0.0) * row.escalation_size
+            size, escalated = _escalated(row)
             sums[:, place[row.window]] += (
-                row.traffic, row.escalation_size, escalated, row.least_size, row.least, row.most_size, row.most,
+                row.traffic, size, escalated, row.least_size, row.least, row.most_size, row.most,
             )  # fmt: skip
     return Period(*sums)
+
+
+def _escalated(row: Row) -> tuple[float, float]:
+    """Return decisions and those that escalated; where every signal was lost the rate is no estimate, but all escalated."""
+    if row.escalation is None and row.escalated == row.decisions:
+        return float(row.decisions), float(row.decisions)
+    return row.escalation_size, (row.escalation or 0.0) * row.escalation_size
 
 
 def standing(findings: Findings, cascade: str) -> tuple[Finding, ...]:

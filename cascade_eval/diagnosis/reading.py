@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cascade_eval import bounds, monitor
+from cascade_eval import bounds, drift, monitor
 from cascade_eval.diagnosis import comparing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,7 +46,7 @@ class Sign:
     p_over
         Of "disagreement is over budget now", adjusted over the cohorts of its family.
     over, over_before
-        Whether that is shown now, by the audit or by the weekly sequence, and in the reference period.
+        Whether that is shown now, by the audit or by the weekly sequence, and in the reference period from its first weeks on.
     within
         Whether it is shown to be within budget.
     new
@@ -168,21 +168,23 @@ def read(facts: Facts) -> Reading:
         for one in facts.escalations
         if one.alarm
     }
+    down, up = _together(facts, spreads)
+    less[()], more[()] = (min(down, less[()]), min(up, more[()])) if len(facts.cohorts) == 1 else (down, up)
     signs = []
     for one in facts.cohorts:
         disagreement, escalation, share, cheap = moves[one.cohort]
-        # All cases together move whenever the mix does.
-        tested = bool(one.cohort) or len(facts.cohorts) == 1
+        # All cases together are a second look at the same weeks.
+        own = level if one.cohort else min(level, facts.alpha / 5)
         signs.append(
             Sign(
                 one, disagreement, escalation, share, cheap, over[one.cohort],
                 over[one.cohort] <= facts.alpha or one.alarm is not None,
-                _over(one, "before") <= facts.alpha,
+                _over(one, "before") <= facts.alpha and from_start(one),
                 one.alarm is None and _within(one, disagreement, facts.alpha),
                 bool(facts.before) and _is_new(share),
                 disagreement.up <= _rise(facts),
-                tested and (less[one.cohort] <= level or (one.cohort, False) in found),
-                tested and (more[one.cohort] <= level or (one.cohort, True) in found),
+                less[one.cohort] <= own or (one.cohort, False) in found,
+                more[one.cohort] <= own or (one.cohort, True) in found,
                 escalation.down <= facts.alpha,
             )
         )  # fmt: skip
@@ -238,6 +240,21 @@ def _scatters(members: Sequence[CohortFacts], overall: CohortFacts, first: int) 
     )
 
 
+def _together(facts: Facts, spreads: Mapping[tuple[str, ...], Sequence[Scatter]]) -> tuple[float, float]:
+    """Return p-values of "all cohorts together escalate less" and "more", whatever the mix did (Mantel and Haenszel 1959).
+
+    All cases move whenever the mix does, by any of the columns, so the least certain column counts.
+    """
+    found = []
+    for family in facts.families:
+        before, now = (
+            np.array([[getattr(one, side).total(name) for name in _SERIES[1]] for one in facts.of(family)])
+            for side in ("before", "now")
+        )
+        found.append(comparing.together(*before.T, *now.T, spread=spreads[family][1]))
+    return max((down for down, _ in found), default=1.0), max((up for _, up in found), default=1.0)
+
+
 def _weeks(period: Period, whole: Period, names: tuple[str, str], first: int = 0) -> tuple[Floats, Floats]:
     if names == ("share", "all"):
         # Effective sizes of parts need not add up to that of the whole.
@@ -249,6 +266,13 @@ def _weeks(period: Period, whole: Period, names: tuple[str, str], first: int = 0
 def _over(one: CohortFacts, side: str) -> float:
     period = getattr(one, side)
     return float(bounds.p_at_least(period.total("disagreed"), period.total("compared"), one.budget))
+
+
+def from_start(one: CohortFacts) -> bool:
+    """Whether the first half of the reference weeks is over budget by itself: a change may lie within the reference, too."""
+    half = max(1, len(one.before.compared) // 2)
+    bad, all_ = one.before.disagreed[:half].sum(), one.before.compared[:half].sum()
+    return bool(all_ == 0 or bad > one.budget * all_)
 
 
 def _within(one: CohortFacts, moved: Moved, alpha: float) -> bool:
@@ -307,6 +331,7 @@ def roots(reading: Reading) -> tuple[Sign, ...]:
     """
     over = sorted((s for s in reading.signs if s.over and s.cohort), key=_excess, reverse=True)
     kept = [s for s in over if not any(_explained(reading, s, by) for by in over if by is not s)]
+    kept = [s for s in kept if not _mirrored(reading, s, over)]
     if kept or over:
         return tuple(kept or over)
     return (reading.overall,) if reading.overall.over else ()
@@ -326,6 +351,22 @@ def _explained(reading: Reading, sign: Sign, by: Sign) -> bool:
         return rest is not None and rest[1] > 0 and rest[0] / rest[1] > by.facts.budget
     fine = left[1] > 0 and left[0] / left[1] <= sign.facts.budget
     return fine and _excess(sign) < _excess(by)
+
+
+def _mirrored(reading: Reading, sign: Sign, named: Iterable[Sign]) -> bool:
+    """Whether a cohort is within budget without the cases of all the named ones of another column, one of them worse."""
+    groups: dict[tuple[str, ...], list[Sign]] = {}
+    for one in named:
+        if not set(one.facts.family) & set(sign.facts.family):
+            groups.setdefault(one.facts.family, []).append(one)
+    count, size = sign.facts.now.total("disagreed"), sign.compared
+    for group in groups.values():
+        left = [reading.facts.without.get((sign.cohort, one.cohort)) for one in group]
+        rest = [count - sum(count - one[0] for one in left if one), size - sum(size - one[1] for one in left if one)]
+        fine = all(left) and rest[1] > 0 and rest[0] <= sign.facts.budget * rest[1]
+        if fine and max(_excess(one) for one in group) > _excess(sign):
+            return True
+    return False
 
 
 def spread(reading: Reading) -> tuple[Sign, ...]:
@@ -383,6 +424,27 @@ def localised(reading: Reading, sign: Sign) -> bool:
     return _spared(reading, [one for one in reading.of(sign.facts.family) if one is not sign], odds)
 
 
+def by_mix(reading: Reading) -> tuple[Sign, ...]:
+    """Cohorts whose shares alone take all cases together over their budget; none where something moved inside cohorts.
+
+    It did not where no cohort disagrees more than it did, and shares explain at least half of the rise (Kitagawa).
+    """
+    mixed = tuple(sign for sign in reading.mixed if sign.facts.family == reading.mixed[0].facts.family)
+    if roots(reading) != (reading.overall,) or not mixed:
+        return ()
+    mine = reading.of(mixed[0].facts.family)
+    if any(sign.rose or sign.less for sign in mine):
+        return ()
+    kept = [np.array([_kept(getattr(sign.facts, side)) for sign in mine]) for side in ("before", "now")]
+    rates = [np.nan_to_num([getattr(sign.disagreement, side) for sign in mine]) for side in ("before", "now")]
+    split = drift.kitagawa(rates[0] * kept[0], kept[0], rates[1] * kept[1], kept[1])
+    return mixed if 2 * split.mix >= split.total > 0 else ()
+
+
+def _kept(period: Period) -> float:
+    return period.total("decisions") - period.total("escalated")
+
+
 def gate_alone(signs: Sequence[Sign]) -> bool:
     """Whether answers of the first tier did not get worse where disagreement rose: then the gate alone lets them through.
 
@@ -409,6 +471,17 @@ def gate_alone(signs: Sequence[Sign]) -> bool:
 def answers_worse(reading: Reading, sign: Sign) -> bool:
     """Whether the first tier agrees less over all cases of a cohort, and the gate alone does not explain what it serves."""
     return sign.cheap.down <= reading.facts.alpha and not gate_alone((sign,))
+
+
+def apart(reading: Reading, signs: Sequence[Sign]) -> tuple[Sign, ...]:
+    """Leave out the columns of which some cohort is explained by a cohort of another column: they only mirror it."""
+    mirrors = {
+        s.facts.family
+        for s in signs
+        if any(by.facts.family != s.facts.family and _explained(reading, s, by) for by in signs)
+        or _mirrored(reading, s, signs)
+    }
+    return tuple(sign for sign in signs if sign.facts.family not in mirrors) or tuple(signs)
 
 
 def sharpest(signs: Sequence[Sign]) -> tuple[Sign, ...]:

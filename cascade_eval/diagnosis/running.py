@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cascade_eval.diagnosis import measuring, treatments, tree
+from cascade_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +21,21 @@ if TYPE_CHECKING:
 RECENT: Final = frozenset({"saturation", "uncovered cohort", "student drift", "rising escalation", "mix shift"})
 """Causes that began at some week: what is done about them is worked out on the weeks since."""
 
+UNTOLD: Final = frozenset({"threshold by feel", "not enough evidence"})
+"""What is said of a cohort over budget that no earlier week explains."""
+
+TOLD: Final = frozenset({"saturation", "uncovered cohort", "student drift"})
+"""What a golden may say instead."""
+
 
 def run(
-    suite: Suite, traffic: Traffic, *, rows: Sequence[Row] = (), cascade: str | None = None, treat: bool = True
+    suite: Suite,
+    traffic: Traffic,
+    *,
+    rows: Sequence[Row] = (),
+    cascade: str | None = None,
+    treat: bool = True,
+    golden: Traffic | None = None,
 ) -> tuple[Diagnosis, ...]:
     """Say what is the matter with each cascade of a suite.
 
@@ -37,6 +50,9 @@ def run(
         The only one wanted.
     treat
         Whether to work out treatments, which replays the traffic again.
+    golden
+        Cases recorded before the traffic, such as the suite's own golden. They are looked at only where a cohort is over
+        budget and no earlier week says whether it always was.
 
     Returns
     -------
@@ -56,10 +72,42 @@ def run(
     >>> diagnosis.main.name, diagnosis.main.conclusive
     ('mix shift', True)
     """
-    every = measuring.measure(suite, traffic, rows=rows, cascade=cascade)
-    if not treat:
-        return tuple(tree.diagnose(facts) for facts in every)
-    return tuple(_treated(tree.diagnose(facts), facts, suite, traffic) for facts in every)
+    found = [(tree.diagnose(facts), facts) for facts in measuring.measure(suite, traffic, rows=rows, cascade=cascade)]
+    if golden is not None and any(one.main.name in UNTOLD for one, _ in found) and golden.sha256() != traffic.sha256():
+        found = [_compared(one, facts, suite, traffic, golden, rows) for one, facts in found]
+    return tuple(_treated(one, facts, suite, traffic) if treat else one for one, facts in found)
+
+
+def _compared(
+    one: Diagnosis, facts: Facts, suite: Suite, traffic: Traffic, golden: Traffic, rows: Sequence[Row]
+) -> tuple[Diagnosis, Facts]:
+    """Ask the golden what the weeks cannot tell: whether a cohort was over budget from the start.
+
+    Only the cause of what is over budget is taken from it: a golden has other shares than production, and other weeks.
+    """
+    if one.main.name not in UNTOLD:
+        return one, facts
+    try:
+        [again] = measuring.measure(suite, traffic, rows=rows, cascade=one.cascade, certify=False, golden=golden)
+    except UsageError as error:
+        said = f"The golden '{golden.name}' was not compared with: {error.problems[0].message}"
+        return replace(one, notes=(*one.notes, said)), facts
+    told = tree.diagnose(replace(again, frontier=facts.frontier))
+    if not told.main.conclusive or told.main.name not in TOLD:
+        return one, facts
+    mine = [cause for cause in told.causes if cause.conclusive and cause.name in TOLD]
+    rest = [cause for cause in one.causes if cause.name not in {*TOLD, "threshold by feel", "not enough evidence"}]
+    steps = {step.name: step for step in told.steps if step.name in {"escalation", "gate"}}
+    note = f"No earlier week tells whether it always was so; the reference is the golden '{golden.name}'."
+    return (
+        replace(
+            one,
+            causes=(*mine, *rest),
+            steps=tuple(steps.get(step.name, step) for step in one.steps),
+            notes=(*(said for said in one.notes if not said.startswith("Reference ")), note),
+        ),
+        facts,
+    )
 
 
 def _treated(diagnosis: Diagnosis, facts: Facts, suite: Suite, traffic: Traffic) -> Diagnosis:

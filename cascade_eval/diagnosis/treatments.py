@@ -168,6 +168,9 @@ def _healthy(of: _Setting) -> Iterator[Treatment]:
 
 
 def _shifted(of: _Setting) -> Iterator[Treatment]:
+    if of.cause.test == "audit":
+        yield from escalate_more(of.suite, of.cases, of.cause.cascade, [()], chosen_on=of.sha256)
+        return
     extra = " A certified threshold was certified for the earlier mix: choose it again on these cases."
     yield leave_alone(of.suite, of.cases, of.cause.cascade, of.cause.cohorts, extra=extra)
 

@@ -45,8 +45,7 @@ def diagnose(facts: Facts, *, stop: bool = True) -> Diagnosis:
     last = [] if _decided(reading, conclusive) and not doubted else [undecided(reading, suspects)]
     if not found and not last:
         return Diagnosis(facts.cascade, (healthy(reading),), steps, _notes(reading))
-    order = {name: i for i, name in enumerate(causes.ORDER)}
-    main = sorted([*conclusive, *last], key=lambda cause: order[cause.name])
+    main = sorted([*conclusive, *last], key=causes.rank)
     return Diagnosis(facts.cascade, (*main, *suspects), steps, _notes(reading))
 
 
@@ -55,7 +54,7 @@ def _decided(reading: Reading, conclusive: Sequence[Cause]) -> bool:
     if len(reading.facts.tiers) == 1:
         return any(cause.name == "single-model overspend" for cause in conclusive)
     named = {cohort for cause in conclusive for cohort in cause.cohorts}
-    over = [sign for sign in reading_.roots(reading) if sign.cohort not in named]
+    over = [sign for sign in reading_.roots(reading) if sign.cohort not in named and not reading_.by_mix(reading)]
     suspended = any(cause.name == "verifier regression" for cause in conclusive)
     return not reading.undecided and (not over or suspended or _everywhere(conclusive))
 
