@@ -136,6 +136,30 @@ def peak(path: Path) -> tuple[float, float]:
     return before, after
 
 
+BARE = (
+    "import sys, numpy, pyarrow.parquet as pq\n"
+    "for _ in pq.ParquetFile(sys.argv[1], pre_buffer=False).iter_batches(131_072, columns=sys.argv[2:]): pass\n"
+)
+
+
+def children(command: list[str], folder: Path) -> float:
+    """CPU seconds of a command and what it starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def whole_command(path: Path, data: Path, pairs: int) -> None:
+    """Compare `pytest` on the suite, with its report, and a script that imports what it must and reads the columns."""
+    judge = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cascade-report=report.html", str(path)]
+    ratios = []
+    for _ in range(pairs):
+        bare = children([sys.executable, "-c", BARE, str(data), *READ], path.parent)
+        ratios.append(children(judge, path.parent) / bare)
+    print(f"pytest with report / a bare script: {np.median(ratios):.1f}x ({min(ratios):.1f} to {max(ratios):.1f})")
+
+
 def main(cases: int) -> None:
     """Print every figure."""
     with tempfile.TemporaryDirectory() as name:
@@ -149,6 +173,8 @@ def main(cases: int) -> None:
         path = data.with_suffix(".cascade.yaml")
         print(f"{cases:,} cases, 10 cascades, 20 cohorts, full sweep")
         paired("full evaluation / reading its columns", lambda: runs.evaluate(suite.load(path)), lambda: floor(data), 5)
+
+        whole_command(path, data, 3)
 
         joined = folder / "long.parquet"
         made.long(joined, data)

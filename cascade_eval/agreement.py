@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from cascade_eval import answers, errors
-from cascade_eval.traffic.batch import ABSENT, OK, Field
+from cascade_eval.traffic.batch import ABSENT, OK, Batch, Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
-
-    from cascade_eval.traffic.batch import Batch
 
 UNKNOWN: Final = -1
 NEITHER: Final = 0
@@ -35,8 +33,11 @@ WORDS = ("exact", "same label", "same number", "same JSON", "within", "similar",
 
 _HOW = (
     "Write exact, same label, same number, within 0.15, same JSON, {same JSON: {fields: [a, b], tolerance: 0.01}}, "
-    "similar 0.9, judged or {callable: 'package.module:function'}."
+    "similar 0.9, judged or {callable: 'package.module:function'}; with {rule: …, empty answers: agree} two answers that "
+    "say nothing agree."
 )
+
+_EMPTY = "empty answers"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Rule:
         texts.
     name
         Where the function was found, as ``package.module:function``.
+    empty
+        Whether two answers that say nothing agree (`answers.silent`). Otherwise their comparison is unknown: a
+        pipeline that lost the text of both would agree with itself.
     """
 
     kind: str
@@ -64,8 +68,12 @@ class Rule:
     fields: tuple[str, ...] = ()
     function: Callable[[str, str], object] | None = None
     name: str = ""
+    empty: bool = False
 
     def __str__(self) -> str:
+        return f"{self._said()}; empty answers agree" if self.empty else self._said()
+
+    def _said(self) -> str:
         if self.kind in {"within", "similar"}:
             return f"{self.kind} {self.bound:g}"
         if self.kind == "callable":
@@ -82,7 +90,8 @@ def parse(spec: object) -> Rule:
     Parameters
     ----------
     spec
-        A phrase, a mapping with one key, a `Rule`, or a function of two texts.
+        A phrase, a mapping with one key, a `Rule`, or a function of two texts; or ``{"rule": …, "empty answers":
+        "agree"}`` around one of them.
 
     Returns
     -------
@@ -96,7 +105,7 @@ def parse(spec: object) -> Rule:
     Examples
     --------
     >>> parse("same label")
-    Rule(kind='same label', bound=0.0, fields=(), function=None, name='')
+    Rule(kind='same label', bound=0.0, fields=(), function=None, name='', empty=False)
     >>> str(parse("within 0.15")), str(parse({"same JSON": {"fields": ["total", "currency"], "tolerance": 0.01}}))
     ('within 0.15', 'same JSON (fields total, currency; tolerance 0.01)')
     >>> parse("same lable")
@@ -108,12 +117,28 @@ def parse(spec: object) -> Rule:
         return spec
     if isinstance(spec, str):
         return _parse_phrase(" ".join(spec.split()))
+    if isinstance(spec, dict) and spec.keys() & {"rule", _EMPTY}:
+        return _parse_with_empty(spec)
     if isinstance(spec, dict) and len(spec) == 1:
         kind, value = next(iter(spec.items()))
         return _parse_pair(str(kind), value)
     if callable(spec):
         return Rule("callable", function=spec, name=f"{spec.__module__}:{getattr(spec, '__qualname__', spec)}")
     raise ValueError(f"{spec!r} is not an agreement. {_HOW}")
+
+
+def _parse_with_empty(spec: Mapping[str, object]) -> Rule:
+    unknown = [key for key in spec if key not in {"rule", _EMPTY}]
+    if unknown:
+        raise ValueError(
+            f"unknown key '{unknown[0]}' of 'agreement'.{errors.did_you_mean(str(unknown[0]), ['rule', _EMPTY])}"
+        )
+    said = spec.get(_EMPTY, "unknown")
+    if said not in {"agree", "unknown"}:
+        raise ValueError(f"'{_EMPTY}' is agree or unknown, not {said!r}")
+    if spec.get("rule") is None:
+        raise ValueError(f"'{_EMPTY}' needs a rule beside it: {{rule: exact, {_EMPTY}: agree}}")
+    return replace(parse(spec["rule"]), empty=said == "agree")
 
 
 def _parse_phrase(text: str) -> Rule:
@@ -136,7 +161,10 @@ def _parse_pair(kind: str, value: object) -> Rule:
     if kind == "within":
         return Rule(kind, bound=_bound(kind, value, "0.15", highest=math.inf))
     if kind == "similar":
-        return Rule(kind, bound=_bound(kind, value, "0.9", highest=1.0))
+        least = _bound(kind, value, "0.9", highest=1.0)
+        if not least:
+            raise ValueError("'similar 0' holds of any two answers; write similar 0.9")
+        return Rule(kind, bound=least)
     if kind == "same JSON":
         return _parse_json(value)
     if kind == "callable":
@@ -213,7 +241,8 @@ def compare(rule: Rule, batch: Batch, model: str, flagship: str) -> NDArray[np.i
 
     Unknown (-1) where the model has no row, and where the flagship has none, did not end `ok`, or recorded nothing
     that could be compared. Where the model's own answer is null although its call ended `ok`, it disagrees with
-    whatever the flagship said. `within` compares the two `score` columns: a null score of the model is unknown,
+    whatever the flagship said. Two answers that both say nothing are unknown, unless the rule lets them agree; so are
+    two JSON documents of which neither has a field the rule lists. `within` compares the two `score` columns: a null score of the model is unknown,
     unless its answer is recorded and null as well. `judged` reads the model's `agrees` column (a number agrees from
     .5); null is unknown.
 
@@ -230,6 +259,11 @@ def compare(rule: Rule, batch: Batch, model: str, flagship: str) -> NDArray[np.i
     -------
     ndarray of int8, shape (cases,)
         1 agrees, 0 disagrees, -1 unknown.
+
+    Raises
+    ------
+    UsageError
+        An `agrees` below 0 or above 1, which is a score on another scale.
 
     Examples
     --------
@@ -248,6 +282,12 @@ def compare(rule: Rule, batch: Batch, model: str, flagship: str) -> NDArray[np.i
 
 def _compare_judged(_rule: Rule, batch: Batch, model: str, _flagship: str) -> NDArray[np.int8]:
     agrees = batch.numbers(model, "agrees")
+    beyond = np.flatnonzero((agrees < 0) | (agrees > 1))
+    if len(beyond):
+        raise errors.DataError(
+            f"'agrees' of {model} is {agrees[beyond[0]]:g}; allowed are true, false and numbers from 0 to 1, which agree "
+            "from 0.5. A score on another scale goes into 'score', for 'agreement: within …'."
+        )
     return np.where(np.isnan(agrees), np.int8(UNKNOWN), (agrees >= 0.5).astype(np.int8))
 
 
@@ -283,7 +323,7 @@ def _compare_answers(rule: Rule, batch: Batch, model: str, flagship: str) -> NDA
 def _same(rule: Rule, cheap: answers.Coded, reference: answers.Coded) -> NDArray[np.int8]:
     """Compare two columns of answers: a missing one disagrees with every reference, a missing reference is unknown."""
     if rule.kind == "same JSON":
-        outcome = answers.same_json(cheap, reference, fields=rule.fields, tolerance=rule.bound).astype(np.int8)
+        outcome = answers.same_json(cheap, reference, fields=rule.fields, tolerance=rule.bound)
     elif rule.kind == "similar":
         outcome = answers.pairwise(cheap, reference, lambda a, b: _similar(a, b, rule.bound))
     elif rule.kind == "callable":
@@ -292,7 +332,37 @@ def _same(rule: Rule, cheap: answers.Coded, reference: answers.Coded) -> NDArray
         outcome = answers.same(cheap, reference, answers.KEYS[rule.kind]).astype(np.int8)
     outcome[~cheap.known] = 0
     outcome[~reference.known] = UNKNOWN
+    if not rule.empty:
+        outcome[(outcome == 1) & answers.both_silent(cheap, reference)] = UNKNOWN
     return outcome
+
+
+def both_silent(rule: Rule, batch: Batch, model: str, flagship: str, outcome: NDArray[np.int8]) -> int:
+    """Count the cases in which neither a model nor the flagship said anything; `outcome` is what `compare` returned."""
+    rows = np.flatnonzero(outcome == UNKNOWN)
+    if rule.empty or rule.kind in _COMPARISONS or not len(rows):
+        return 0
+    few = Batch(
+        batch.cases, {field: batch.columns[field] for field in needs(rule, model, flagship) & set(batch.columns)}
+    )
+    few = few.take(rows)
+    ended = (few.status(model) != ABSENT) & (few.status(flagship) == OK)
+    return int((ended & answers.both_silent(answers.coded(few, model), answers.coded(few, flagship))).sum())
+
+
+def fields_found(rule: Rule, batch: Batch, models: Collection[str]) -> set[str]:
+    """Return which of the fields a rule lists any of these models' answers has."""
+    found: set[str] = set()
+    columns = {
+        field: batch.columns[field] for field in (Field(model, "answer") for model in models) if field in batch.columns
+    }
+    # Most data answer this in a few rows.
+    for rows in (np.arange(min(batch.cases, 100)), np.arange(batch.cases)):
+        if len(found) == len(set(rule.fields)):
+            break
+        few = Batch(batch.cases, columns).take(rows)
+        found = {field for model in models for field in answers.fields_found(answers.coded(few, model), rule.fields)}
+    return found
 
 
 def _similar(firsts: list[str], seconds: list[str], least: float) -> NDArray[np.int8]:
@@ -384,7 +454,7 @@ def quality(rule: Rule, batch: Batch, model: str) -> NDArray[np.float64]:
         graded = batch.numbers(model, "score").astype(np.float64, copy=True)
         graded[batch.status(model) == ABSENT] = np.nan
         return graded
-    textual = rule if rule.kind not in _COMPARISONS else Rule("same label")
+    textual = rule if rule.kind not in _COMPARISONS else Rule("same label", empty=rule.empty)
     outcome = _same(textual, answers.coded(batch, model), answers.coded(batch, None, "expected"))
     known = (outcome != UNKNOWN) & (batch.status(model) == OK)
     return np.where(known, outcome.astype(np.float64), np.nan)

@@ -139,6 +139,33 @@ def _peel(text: str) -> str:
     return text.strip(_QUOTES).strip()
 
 
+_SILENT = frozenset({"", '""', "nan", "NaN", "NaT", "<NA>", "None", "null", "undefined"})
+_UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"
+_LONGEST_SILENT = 24
+
+
+def silent(text: str) -> bool:
+    r"""Whether an answer says nothing: it is empty or blank, or the word a program writes for a missing value.
+
+    Examples
+    --------
+    >>> [text for text in ("", " \n", "nan", "None", "null", "none", "no", "0", "[]") if silent(text)]
+    ['', ' \n', 'nan', 'None', 'null']
+    """
+    if len(text) > _LONGEST_SILENT:
+        return text.isspace()
+    return text.strip().strip(_UNSEEN).strip() in _SILENT
+
+
+def both_silent(left: Coded, right: Coded) -> NDArray[np.bool_]:
+    """Where both columns hold an answer that says nothing; shape (cases,)."""
+    mine = np.array([*map(silent, left.values), False], dtype=np.bool_)
+    if not mine.any():
+        return np.zeros(len(left.codes), dtype=np.bool_)
+    theirs = np.array([*map(silent, right.values), False], dtype=np.bool_)
+    return np.asarray(mine[left.codes] & theirs[right.codes])
+
+
 def number(text: str) -> Decimal | None:
     """Read a text that is one number, exactly; a percentage is divided by 100. None where it is not a number.
 
@@ -315,35 +342,69 @@ def alike(left: object, right: object, tolerance: float = 0.0) -> bool:
     return left == right
 
 
-def same_json(left: Coded, right: Coded, *, fields: Sequence[str] = (), tolerance: float = 0.0) -> NDArray[np.bool_]:
+def same_json(left: Coded, right: Coded, *, fields: Sequence[str] = (), tolerance: float = 0.0) -> NDArray[np.int8]:
     """Whether two columns of JSON texts say the same, in all or the listed fields; texts that are not JSON as written.
 
-    A listed field that only one of the two has is a difference; one that neither has is not.
+    A listed field that only one of the two has is a difference; one that neither has is not, and where neither has any
+    of them nothing was compared.
+
+    Returns
+    -------
+    ndarray of int8, shape (cases,)
+        1 the same, 0 not, also where either is missing; -1 where nothing was compared.
+
+    Examples
+    --------
+    >>> column = Coded(np.array([0, 1, -1], dtype=np.int32), ['{"total": 5}', '{"sum": 5}'])
+    >>> same_json(column, column, fields=["total"])
+    array([ 1, -1,  0], dtype=int8)
     """
 
     def compare(firsts: list[str], seconds: list[str]) -> NDArray[np.int8]:
         parsed = {text: parse_json(text) for text in {*firsts, *seconds}}
         return np.array(
-            [
-                a == b or _same_documents(parsed[a], parsed[b], fields, tolerance)
-                for a, b in zip(firsts, seconds, strict=True)
-            ],
-            dtype=np.int8,
+            [_same_texts(a, b, parsed, fields, tolerance) for a, b in zip(firsts, seconds, strict=True)], dtype=np.int8
         )
 
-    return np.asarray(pairwise(left, right, compare) == 1)
+    return np.where(left.known & right.known, pairwise(left, right, compare), np.int8(0))
 
 
-def _same_documents(left: tuple[bool, Any], right: tuple[bool, Any], fields: Sequence[str], tolerance: float) -> bool:
-    if not (left[0] and right[0]):
-        return False
+def _same_texts(
+    left: str, right: str, parsed: Mapping[str, tuple[bool, Any]], fields: Sequence[str], tolerance: float
+) -> int:
+    one, two = parsed[left], parsed[right]
+    if not (one[0] and two[0]):
+        return int(left == right)
+    if fields and not any(pick(document, field)[0] for document in (one[1], two[1]) for field in fields):
+        return -1
+    return int(left == right or _same_documents(one[1], two[1], fields, tolerance))
+
+
+def _same_documents(left: object, right: object, fields: Sequence[str], tolerance: float) -> bool:
     try:
         if not fields:
-            return alike(left[1], right[1], tolerance)
-        return all(_same_field(pick(left[1], field), pick(right[1], field), tolerance) for field in fields)
+            return alike(left, right, tolerance)
+        return all(_same_field(pick(left, field), pick(right, field), tolerance) for field in fields)
     except (RecursionError, OverflowError):
         # Too deep or too large to compare is not the same.
         return False
+
+
+def fields_found(column: Coded, fields: Sequence[str]) -> set[str]:
+    """Return which of the listed fields any answer of a column has; no more answers are read than that takes.
+
+    Examples
+    --------
+    >>> fields_found(Coded(np.array([0], dtype=np.int32), ['{"total": 5}']), ["total", "totla"])
+    {'total'}
+    """
+    found: set[str] = set()
+    for text in column.values:
+        if len(found) == len(set(fields)):
+            break
+        document = parse_json(text)[1]
+        found |= {field for field in fields if field not in found and pick(document, field)[0]}
+    return found
 
 
 def _same_field(left: tuple[bool, Any], right: tuple[bool, Any], tolerance: float) -> bool:

@@ -87,6 +87,11 @@ class Bound:
         floor, ceiling = 0.0 if self.unit in _NONNEGATIVE else -math.inf, 1.0 if self.unit == "rate" else math.inf
         return (self.low is None or self.low <= floor) and (self.high is None or self.high >= ceiling)
 
+    @property
+    def plain(self) -> str:
+        """The bound without how it is judged, for the middle of a sentence."""
+        return _HOW.sub(r"\1", self.text) if self.watched else self.text
+
     def __str__(self) -> str:
         return self.text
 

@@ -6,11 +6,13 @@ one member, all cases. Null is a value of its own, shown as ``(none)``; values a
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from cascade_eval.errors import DataError
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
@@ -72,10 +74,10 @@ def text(value: object) -> str:
 
     Examples
     --------
-    >>> text(None), text(True), text(3.0), text("no")
-    ('(none)', 'true', '3', 'no')
+    >>> text(None), text(float("nan")), text(True), text(3.0), text("no")
+    ('(none)', '(none)', 'true', '3', 'no')
     """
-    if value is None:
+    if value is None or value != value:  # noqa: PLR0124  NaN is what a missing value becomes among numbers
         return NONE
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -98,6 +100,11 @@ def encode(batch: Batch, family: tuple[str, ...]) -> Codes:
     -------
     Codes
         Only members that occur are listed.
+
+    Raises
+    ------
+    DataError
+        A column of lists or mappings, which are no names of cohorts.
     """
     if not family:
         return Codes((), np.zeros(batch.cases, dtype=np.int64), ((),))
@@ -123,6 +130,7 @@ def _present(family: tuple[str, ...], codes: NDArray[np.int64], members: list[Me
 def _column(batch: Batch, column: str) -> tuple[NDArray[np.int64], list[str]]:
     if column in DERIVED:
         return _derived(batch, DERIVED[column])
+    _refuse_nested(batch, column)
     codes, values = batch.codes(None, column)
     names = [text(value) for value in values]
     wide = codes.astype(np.int64)
@@ -134,6 +142,13 @@ def _column(batch: Batch, column: str) -> tuple[NDArray[np.int64], list[str]]:
     if len(unique) < len(names):
         wide = np.array([unique.index(name) for name in names], dtype=np.int64)[wide]
     return wide, unique or [NONE]
+
+
+def _refuse_nested(batch: Batch, column: str) -> None:
+    import pyarrow as pa
+
+    if batch.has(None, column) and pa.types.is_nested(batch.arrow(None, column).type):
+        raise DataError(f"the column '{column}' holds lists or mappings; a cohort is one word of each case")
 
 
 def _derived(batch: Batch, part: str) -> tuple[NDArray[np.int64], list[str]]:
@@ -160,6 +175,18 @@ def _iso_weeks(days: NDArray[np.int64]) -> NDArray[np.str_]:
     unique, inverse = np.unique(days, return_inverse=True)
     dates = unique.astype("datetime64[D]").tolist()
     return np.array(["{}-W{:02d}".format(*date.isocalendar()[:2]) for date in dates])[inverse]
+
+
+def folded(name: str) -> str:
+    """Write a cohort so that names which only look different are the same: case, white space, width, invisible letters.
+
+    Examples
+    --------
+    >>> folded("PT ") == folded("pt") == folded("\uff50\uff54\u200b")
+    True
+    """
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())
 
 
 def label(family: tuple[str, ...], member: Member) -> str:

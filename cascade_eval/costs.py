@@ -293,6 +293,9 @@ def used(charge: Charge, rows: NDArray[np.bool_] | None = None) -> Counter[Use]:
     rows
         The cases in which the call was made, bool of shape (cases,); None means all whose cost is known.
     """
+    if rows is None and len(charge.uses) == 1:
+        count = int(np.count_nonzero(charge.known))
+        return Counter({charge.uses[0]: count} if count else {})
     source = charge.source[charge.known] if rows is None else charge.source[rows & charge.known]
     counts = np.bincount(source, minlength=len(charge.uses)).tolist()
     return Counter({use: count for use, count in zip(charge.uses, counts, strict=True) if count})

@@ -171,6 +171,21 @@ class Counts:
         }
         return Counts(members, arrays, clusters)
 
+    def absorb(self, other: Counts) -> Counts:
+        """Add like `+`, into these tables where they fit; nobody else may hold them, and the other's are copied."""
+        if self.members != other.members or self.clusters or other.clusters:
+            return self + other
+        arrays = dict(self.arrays)
+        for name, table in other.arrays.items():
+            mine = arrays.get(name)
+            if mine is None:
+                arrays[name] = table.copy()
+            elif mine.dtype != table.dtype:
+                arrays[name] = mine + table
+            else:
+                np.add(mine, table, out=mine)
+        return Counts(self.members, arrays)
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.arrays[name]
 
@@ -184,6 +199,8 @@ class Counts:
 
     def pool(self, members: Sequence[Member], places: Sequence[int]) -> Counts:
         """Add members together: member i of these counts becomes part of `members[places[i]]`."""
+        if tuple(members) == self.members and list(places) == list(range(len(members))):
+            return self
         return self._place(tuple(members), np.asarray(places, dtype=np.int64))
 
     def total(self) -> Counts:

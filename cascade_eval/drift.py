@@ -264,8 +264,7 @@ def shift(count: ArrayLike, nobs: ArrayLike) -> Shift:
     variance = dispersion * smooth * (1 - smooth) * size * (1 + size / np.maximum(past, 1))
     # Continuity: counts are whole, and small cohorts have few of them.
     away = np.maximum(np.abs(x[:, -1] - size * smooth) - 0.5, 0.0)
-    t = np.divide(away, np.sqrt(variance), out=np.zeros(len(x)), where=variance > 0)
-    p = np.where(possible, 2 * student.sf(t, np.maximum(df, 1)), 1.0)
+    p = np.where(possible, 2 * student.sf(away / np.sqrt(variance), np.maximum(df, 1)), 1.0)
     return Shift(rate, last, dispersion, p)
 
 

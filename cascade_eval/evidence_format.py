@@ -117,6 +117,7 @@ class SweepPoint(Record):
     escalation: float | None = None
     disagreement: float | None = None
     cost: float | None = None
+    quality: float | None = None
     cases_kept: Count | None = None
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cascade_eval.pytest_run import RUN, Record, verdicts_of
+from cascade_eval.pytest_run import RUN, Record, shown, verdicts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_LONGEST = 1_000_000
+"""Letters of a file that are looked at to tell whether it is a suite."""
 
 NOTHING = "nothing-judged"
 """Name of the failing item of a suite that has no verdict at all."""
@@ -98,6 +102,39 @@ class SuiteFile(pytest.File):
                 yield collector
         if not verdicts_of(record):
             yield NothingJudged.from_parent(self, name=NOTHING)
+
+
+class Misnamed(pytest.File):
+    """A suite that pytest would pass over because of its name, and nobody would miss it."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Say what it is to be called."""
+        run = self.config.stash[RUN]
+        name = shown(self.path, self.config.rootpath)
+        run.refuse(
+            f"{name}: holds a suite, and is not collected under this name. Call it '{_stem(self.path)}.cascade.yaml', or "
+            f"name it in the ini option cascade_suites."
+        )
+        yield from ()
+
+
+_SUITE = re.compile(r"^(?:cascades|budgets) *:", re.MULTILINE)
+
+
+def misnamed(path: Path) -> bool:
+    """Tell whether a file that is not named as a suite is one: YAML with 'cascade' in its name, cascades and budgets.
+
+    Only files of such a name are opened.
+    """
+    name = path.name.casefold()
+    if "cascade" not in name or not name.endswith((".yaml", ".yml")):
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return len(set(_SUITE.findall(file.read(_LONGEST)))) == 2
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"[-_.]*cascades?[-_.]*", "", path.stem, flags=re.IGNORECASE) or "my"
 
 
 class CascadeCollector(pytest.Collector):

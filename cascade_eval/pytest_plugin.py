@@ -187,7 +187,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         globs = parent.config.getini("cascade_suites")
         name = pytest_run.shown(file_path, parent.config.rootpath) if globs else ""
         if not any(fnmatch(name, glob) for glob in globs):
-            return None
+            if not pytest_items.misnamed(file_path):
+                return None
+            return pytest_items.Misnamed.from_parent(parent, path=file_path)
     return pytest_items.SuiteFile.from_parent(parent, path=file_path)
 
 

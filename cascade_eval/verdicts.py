@@ -278,8 +278,8 @@ class Verdict:
             sign, limit = self._crossed()
             return f"{value} {sign} {limit}{nobs}"
         if self.outcome == "pass":
-            return f"{value} is within {self.bound}{nobs}"
-        return f"{value}, {self.bound} neither proven nor refuted{nobs}"
+            return f"{value} is within {self.bound.plain}{nobs}"
+        return f"{value}, {self.bound.plain} neither proven nor refuted{nobs}"
 
     def _crossed(self) -> tuple[str, str]:
         value = self.estimate.value

@@ -92,12 +92,20 @@ def compared(spec, cheap, flagship, **columns):
         ({"same JSON": {"fields": ["total"]}}, '{"total": 1, "note": "x"}', '{"total": 1, "note": "y"}', 1),
         ({"same JSON": {"fields": ["a.b"]}}, '{"a": {"b": 1, "c": 2}}', '{"a": {"b": 1}}', 1),
         ({"same JSON": {"fields": ["total"]}}, '{"total": 1}', "{}", 0),
-        ({"same JSON": {"fields": ["total"]}}, '{"x": 1}', "{}", 1),
+        ({"same JSON": {"fields": ["total"]}}, '{"x": 1}', "{}", -1),
+        ({"same JSON": {"fields": ["total", "x"]}}, '{"x": 1}', '{"x": 1}', 1),
         ({"same JSON": {"tolerance": 0.2}}, '{"a": 0.3}', '{"a": 0.1}', 1),
         ({"same JSON": {"tolerance": 0.2}}, '{"a": 0.3001}', '{"a": 0.1}', 0),
         ("similar 0.9", "the quick brown fox", "brown the quick fox.", 1),
         ("similar 0.9", "the quick brown fox", "a slow green turtle", 0),
-        ("similar 1", "", "", 1),
+        ("similar 1", "", "", -1),
+        ("exact", " \n", " \n", -1),
+        ("same label", "nan", "NaN", -1),
+        ("same label", "none", "None", 1),
+        ("exact", "", "None", 0),
+        ("exact", "", "no", 0),
+        ({"rule": "exact", "empty answers": "agree"}, "", "", 1),
+        ({"rule": {"same JSON": {"fields": ["total"]}}, "empty answers": "agree"}, "null", "null", -1),
     ],
 )
 def test_what_counts_as_the_same_answer(spec, left, right, agree):
@@ -345,7 +353,8 @@ def test_same_json_is_an_equivalence_that_ignores_the_order_of_keys(left, right)
             return {key: backwards(inner) for key, inner in reversed(list(value.items()))}
         return [backwards(inner) for inner in value] if isinstance(value, list) else value
 
-    assert compared("same JSON", [json.dumps(left)], [json.dumps(backwards(left), indent=1)]) == [1]
+    rule = {"rule": "same JSON", "empty answers": "agree"}
+    assert compared(rule, [json.dumps(left)], [json.dumps(backwards(left), indent=1)]) == [1]
     assert answers.alike(left, right) == answers.alike(right, left)
 
 

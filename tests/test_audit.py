@@ -415,9 +415,48 @@ def test_weights_and_clusters_read_as_the_suite_judges_them(kind):
     sample = drawn(whole)
     reading = audit.read(sample, answers(sample, whole), made.window(whole), made.promised(), now=NOW)
     judged = evaluated(audit.merge(traffic.from_frame(whole), sample, answers(sample, whole)))
+    method = "korn-graubard, weights" if kind == "weight" else "korn-graubard, clusters"
+    assert {reading.overall.method, *(one.estimate.method for one in reading.cohorts)} == {method}
     for ours, theirs in zip(reading.verdicts, judged.verdicts, strict=True):
         for name in ("value", "low", "high", "effective", "count", "nobs"):
             assert getattr(ours.estimate, name) == pytest.approx(getattr(theirs.estimate, name)), name
+
+
+def test_each_overall_bound_is_sized_for_its_own_claim():
+    """With a stratum of few cases the lower and the upper bound rest on different sizes: those of `audit.estimate`."""
+    whole = made.table({"en": 1000, "fr": 300, "nl": 20}, {"en": 0.05, "fr": 0.2, "nl": 0.0})
+    sample = drawn(whole)
+    reading = audit.read(sample, answers(sample, whole), made.window(whole), now=NOW)
+    size, count = ([getattr(each, name) for each in reading.cohorts] for name in ("answered", "disagree"))
+    assert min(size) < audit.estimating.SMALL <= max(size)
+    expected = audit.estimate([each.population for each in reading.cohorts], size, count)
+    assert expected.below != pytest.approx(expected.above)
+    assert (reading.overall.value, reading.overall.low, reading.overall.high) == pytest.approx(
+        (float(expected.value), float(expected.low), float(expected.high))
+    )
+    assert reading.overall.method == "korn-graubard, strata"
+    assert {each.estimate.method for each in reading.cohorts} == {"clopper-pearson"}
+
+
+@pytest.mark.parametrize(("rule", "score"), [("same label", False), ("judged", False), ("within 0.1", True)])
+def test_a_sample_carries_the_answers_whatever_the_rule_compares(rule, score):
+    """Who asks the flagship needs the small model's answers; what the flagship said before stays out of the file."""
+    whole = made.table({"en": 300})
+    for name in ("mini.score", "big.score"):
+        whole = whole.append_column(name, pa.array(np.full(len(whole), 0.5)))
+    whole = whole.append_column("mini.agrees", pa.array(np.ones(len(whole), dtype=bool)))
+    whole = whole.append_column("mini.status", pa.array(["ok"] * len(whole)))
+    opened = traffic.from_frame(whole, name="window")
+    plan = audit.plan(made.window(whole), made.promised(("overall", "at most 10%")), cases=100, per=(), now=NOW)
+    sample = audit.sample(plan, made.window(opened, rule=rule), opened, seed=1, now=NOW)
+    assert set(sample.batch.arrow("mini", "answer").to_pylist()) == {"yes"}
+    assert sample.batch.has("mini", "status")
+    assert sample.batch.has("mini", "score") == score
+    for name in ("answer", "score"):
+        if sample.batch.has("big", name):
+            assert sample.batch.arrow("big", name).null_count == 100
+    if sample.batch.has("mini", "agrees"):
+        assert sample.batch.arrow("mini", "agrees").null_count == 100
 
 
 def test_unknown_answers_count_against_both_claims():
@@ -472,6 +511,42 @@ def test_a_named_cohort_nobody_drew_is_not_measured():
     assert verdict.not_measured
     assert "has no case of language=pt" in verdict.reason
     assert "'disagreement: each topic' is not judged here" in reading.findings[-1]
+
+
+def test_half_an_answer_is_not_measured_either():
+    """Below the floor of answered cases nothing is measured, however many answers there are."""
+    whole = made.table(SIZES, 0.0)
+    sample = drawn(whole)
+    reading = audit.read(sample, answers(sample, whole, missing=5), made.window(whole), made.promised())
+    assert 0 < reading.answered < reading.drawn
+    assert all(v.outcome == "inconclusive" and v.not_measured for v in reading.verdicts)
+    assert all(one.estimate.blocked for one in reading.cohorts)
+    assert "drawn cases with a known comparison, below 99%" in reading.overall.reason
+
+
+def test_a_stratum_nobody_answered_leaves_the_whole_unknown():
+    """One unanswered case in 200 is above the floor of answers; where it was all of its stratum, nothing stands for it."""
+    whole = made.table({"en": 1000, "nl": 1}, 0.0)
+    sample = drawn(whole, planned(whole, prior={}))
+    assert sorted(stratum.cases for stratum in sample.strata) == [1, 199]
+    lost = {name for name in sample.ids if name.startswith("nl")}
+    said = traffic.from_records([{"case_id": name, "big.answer": "yes"} for name in sample.ids if name not in lost])
+    reading = audit.read(sample, said, made.window(whole), made.promised())
+    assert (reading.answered, reading.drawn) == (199, 200)
+    assert reading.overall.value is None
+    assert reading.overall.blocked
+    assert "a stratum of the sample has no known comparison" in reading.overall.reason
+
+
+def test_what_the_window_cost_must_be_known_to_say_what_was_saved():
+    """One call of the small model without a cost: the saving is unknown, and the reason counts the cases."""
+    whole = made.table(SIZES)
+    sample = drawn(whole)
+    costs = [None, *whole["mini.cost_usd"].to_pylist()[1:]]
+    whole = whole.set_column(whole.column_names.index("mini.cost_usd"), "mini.cost_usd", pa.array(costs, pa.float64()))
+    spend = audit.read(sample, answers(sample, whole), made.window(whole)).spend
+    assert spend.saved is None
+    assert spend.reason == "what 1 cases of the window cost is unknown"
 
 
 def test_the_audit_pays_for_itself_or_is_a_finding():

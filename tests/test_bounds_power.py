@@ -166,6 +166,7 @@ def test_the_smallest_provable_budget_is_the_bound_of_no_disagreement(nobs, alph
         lambda: bounds.power_needed(0.5, 0.1, power=1),
         lambda: bounds.smallest_excess(10, 10),
         lambda: bounds.zero_disagreement_minimum(0),
+        lambda: bounds.zero_disagreement_minimum(1),
     ],
 )
 def test_impossible_rates_are_refused(call):
@@ -174,8 +175,18 @@ def test_impossible_rates_are_refused(call):
         call()
 
 
+@pytest.mark.parametrize(("odds", "power", "n"), [(0.5, 0.5, 1), (0.5, 0.75, 2), (0.5, 0.875, 3), (0.2, 0.8, 8)])
+def test_one_case_refutes_never_and_always(odds, power, n):
+    """Against a budget of 0 or 1 the power is the chance to meet a single case of the other side, also on the dot."""
+    assert bounds.power_needed(odds, 0.0, power=power) == (n, n)
+    assert bounds.power_needed(1 - odds, 1.0, power=power) == (n, n)
+    assert 1 - (1 - odds) ** n >= power > 1 - (1 - odds) ** (n - 1)
+
+
 def test_a_limit_hides_larger_numbers():
     """Beyond the limit there is no number, at the limit there is."""
     assert bounds.power_needed(0.05, 0.10, limit=202) == (179, None)
     assert bounds.power_needed(0.05, 0.10, limit=203) == (179, 203)
+    assert bounds.power_needed(0.05, 0.10, limit=179) == (179, None)
+    assert bounds.power_needed(0.05, 0.10, limit=178) == (None, None)
     assert math.isclose(bounds.cases_to_decide(0.495, 0.5), 62186)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta, binomtest
 
 from cascade_eval import bounds
 
@@ -173,7 +174,14 @@ def test_a_cohort_without_cases_is_unknown():
         (lambda: bounds.rate(1, 2, confidence=95), "confidence is 95; it must lie between 0.5 and 1"),
         (lambda: bounds.rate(3, 2), "every count must lie between 0 and its number of cases"),
         (lambda: bounds.rate(-1, 2), "every count must lie between 0 and its number of cases"),
-        (lambda: bounds.p_at_most(1, 2, 5), "a budget for a rate lies between 0 and 1, not 5."),
+        (lambda: bounds.p_at_most(1, 2, 1.5), "a budget for a rate lies between 0 and 1, not 1.5."),
+        (lambda: bounds.stratified([0.5, 0.5], [10, 10], [1, 11]), "every count must lie between 0 and its number"),
+        (lambda: bounds.stratified([0.5, 0.5], [10, 10], [1, -1]), "every count must lie between 0 and its number"),
+        (lambda: bounds.stratified([1.5, -0.5], [10, 10], [1, 1]), "shares must not be negative"),
+        (lambda: bounds.tango(6, 5, 10), "discordant pairs must not be negative or more than all pairs"),
+        (lambda: bounds.tango(-1, 5, 10), "discordant pairs must not be negative"),
+        (lambda: bounds.tango(5, -1, 10), "discordant pairs must not be negative"),
+        (lambda: bounds.p_difference_at_most(1, 1, 10, 5), "a difference of rates lies between -1 and 1, not 5."),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):
@@ -181,6 +189,18 @@ def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError) as caught:
         call()
     assert message in str(caught.value)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([0.9, 0.95, 0.975]))
+def test_bounds_for_drawing_are_scipys(count, others, confidence):
+    """Wilson's are those of `binomtest`, Jeffreys' the quantiles of a Beta distribution, but for 0 and 1 at the ends."""
+    nobs = count + others
+    assume(nobs > 0)
+    wilson = binomtest(count, nobs).proportion_ci(confidence_level=2 * confidence - 1, method="wilson")
+    jeffreys = beta(count + 0.5, others + 0.5).ppf([1 - confidence, confidence])
+    for method, low, high in (("wilson", wilson.low, wilson.high), ("jeffreys", *jeffreys)):
+        found = np.array(bounds.rate(count, nobs, confidence=confidence, method=method))
+        assert found == pytest.approx([low if count else 0.0, high if others else 1.0])
 
 
 def test_a_stratified_audit_gives_the_worked_example():
@@ -192,6 +212,16 @@ def test_a_stratified_audit_gives_the_worked_example():
     assert audit.n_kish == pytest.approx(184.62, abs=0.005)
     assert (audit.low, audit.high) == pytest.approx((0.0266, 0.0851), abs=5e-5)
     assert bounds.stratified([0.5, 0.2, 0.15, 0.1, 0.05], [60] * 5, [0] * 5).high == pytest.approx(0.0161, abs=5e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_bounds_of_strata_have_the_confidence_asked_for(confidence):
+    """The bounds are those of the effective counts at that confidence, in one stratum and in several."""
+    audit = bounds.stratified([[0.8, 0.2], [1, 0]], [[60, 40], [60, 0]], [[2, 9], [2, 0]], confidence=confidence)
+    assert [audit.low, audit.high] == pytest.approx(
+        np.array(bounds.rate(audit.count, audit.nobs, confidence=confidence))
+    )
+    assert [audit.low[1], audit.high[1]] == pytest.approx(np.array(bounds.rate(2, 60, confidence=confidence)))
 
 
 @settings(deadline=None)
@@ -252,6 +282,8 @@ def test_without_variance_the_weights_are_the_guard():
     count, nobs = bounds.effective([0.0, 0.4, np.nan], [0.0, np.nan, np.nan], [10, 5, 0], [20, 25, 0])
     assert nobs.tolist() == [5, 1, 0]
     assert count.tolist() == [0, 0.4, 0]
+    unknown = bounds.effective(np.nan, np.nan, 10, 20)
+    assert [float(part) for part in unknown] == [0, 0]
 
 
 def test_clustered_cases_are_covered_as_promised():

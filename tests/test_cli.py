@@ -215,6 +215,14 @@ def test_check_says_what_cannot_be_measured(capsys, made):
     assert "can be judged" not in out
     assert "can be read, but" in first
     assert "cannot be measured; disagreement · overall: " in first
+    assert "note: If the flagship's answers to unescalated cases are those of cases drawn by chance" in out
+    assert out.splitlines()[-1].startswith("  1 of 1 promised rate would be decided")
+    assert out.splitlines()[-1].endswith("; 3 more cannot be measured")
+    for case in cases:
+        case["audit_probability"] = 0.5 if "flagship" in case["models"] else None
+    Path("half.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    _, out, _ = run(capsys, "check", "evals/support.cascade.yaml", "--traffic", "half.jsonl")
+    assert "drawn by chance" not in out
 
 
 def test_check_passes_notes_on(capsys, made):

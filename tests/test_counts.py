@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -259,3 +260,22 @@ def test_buckets_are_narrow_and_leave_no_gap():
     assert LOW[1] <= 0.00025
     assert HIGH[-2] >= 9 * 3_600
     assert np.all(counts.latency_bins(LOW) == np.arange(len(LOW)))
+
+
+@untimed
+@given(counted(), counted(), counted())
+def test_absorbing_is_adding(a, b, c):
+    """Adding into tables of one's own gives what adding anew gives, and leaves the parts as they were."""
+    before = copy.deepcopy((a, b, c))
+    total = Counts(a.members, {}).absorb(a).absorb(b).absorb(c)
+    assert content(total) == content(a + b + c)
+    assert [content(part) for part in (a, b, c)] == [content(part) for part in before]
+
+
+def test_a_table_that_two_counts_share_is_added_once_to_each():
+    """One table that stands in two counts is copied by both, so that neither adds to the other's."""
+    shared = np.ones((1, 2), dtype=np.int64)
+    totals = [Counts(((),), {}).absorb(Counts(((),), {"states": shared})) for _ in range(2)]
+    for total in totals:
+        assert total.absorb(Counts(((),), {"states": shared}))["states"].tolist() == [[2, 2]]
+    assert shared.tolist() == [[1, 1]]

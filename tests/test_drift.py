@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from cascade_eval import bounds, drift
 
@@ -216,6 +219,38 @@ def test_a_year_of_weekly_looks_raises_few_false_alarms(a_week, noise):
             p = test(x[:, :, near].reshape(runs * 5, -1), n[:, :, near].reshape(runs * 5, -1)).p.reshape(runs, 5)
             flagged |= p.min(axis=1) * 5 <= 0.05 / 52
         assert flagged.mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
+def slow_shift(x, n):
+    """Compare one cohort's last week with the others, one week at a time; None where there is too little."""
+    weeks = [(a, b) for a, b in zip(x[:-1], n[:-1], strict=True) if b]
+    if len(weeks) < 3 or not n[-1]:
+        return None
+    past = sum(b for _, b in weeks)
+    share = (sum(a for a, _ in weeks) + 0.5) / (past + 1)
+    chance = share * (1 - share)
+    dispersion = max(1.0, sum((a - b * share) ** 2 / (b * chance) for a, b in weeks) / (len(weeks) - 1))
+    # The last week varies by itself, and so does the rate it is compared with.
+    error = math.sqrt(dispersion * chance * (n[-1] + n[-1] ** 2 / past))
+    away = max(abs(x[-1] - n[-1] * share) - 0.5, 0.0)
+    return dispersion, 2 * student.sf(away / error, len(weeks) - 1)
+
+
+WEEKS = st.lists(st.one_of(st.just((0, 0)), st.tuples(st.integers(0, 30), st.integers(1, 60))), min_size=2, max_size=9)
+
+
+@given(WEEKS)
+def test_a_shift_equals_the_comparison_week_by_week(weeks):
+    """Rates, dispersion and p-value against plain arithmetic; weeks without cases count for nothing."""
+    x, n = [a for a, _ in weeks], [a + b for a, b in weeks]
+    found, expected = drift.shift([x], [n]), slow_shift(x, n)
+    assert np.isnan(found.last[0]) if not n[-1] else found.last[0] == x[-1] / n[-1]
+    assert np.isnan(found.before[0]) if not sum(n[:-1]) else found.before[0] == pytest.approx(sum(x[:-1]) / sum(n[:-1]))
+    if expected is None:
+        assert found.p.tolist() == [1.0]
+        assert np.isnan(found.dispersion[0])
+    else:
+        assert [found.dispersion[0], found.p[0]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("x", "n"), [([1, 2], [50, 50]), ([5, 5, 5, 0], [50, 50, 50, 0]), ([0] * 6, [0] * 6)])

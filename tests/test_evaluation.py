@@ -35,9 +35,9 @@ class InBatches:
     def __getattr__(self, name):
         return getattr(self.whole, name)
 
-    def batches(self, needs):
+    def batches(self, needs, **options):
         """Yield fewer cases at once."""
-        return self.whole.batches(needs, self.size)
+        return self.whole.batches(needs, self.size, **options)
 
 
 def cells(found, cascade=0):
@@ -229,13 +229,27 @@ def test_advice_is_computed_for_what_failed_and_nothing_else(tmp_path):
     """A threshold that would hold where there is one; nothing for a pass, nothing for what was not measured."""
     unsure = {**BAD_FRENCH, "mini.confidence": lambda t: every(t["mini.confidence"], NUMBER % 3 == 1, 0.81)}
     found = {verdict.cohort.get("language"): verdict for verdict in judge(tmp_path, unsure).verdicts}
-    assert "No threshold of mini proves at most 10% in language=fr" in found["fr"].advice
+    assert "No threshold of mini holds disagreement in language=fr to at most 10%" in found["fr"].advice
     assert found["de"].advice is None
     overall = judge(tmp_path, unsure).verdicts[0]
     assert "A threshold of " in overall.advice
     assert "Confirm it on other cases: it was found on these." in overall.advice
     blind = judge(tmp_path, None, text(OVERALL, mini=MINI.replace("0.8}", "2}")))
     assert blind.verdicts[0].advice is None
+
+
+def test_all_cases_are_never_advised_to_be_routed_to_the_flagship(tmp_path):
+    """A cohort can be routed. Where no threshold helps all cases, the cohort that failed by itself is named."""
+    wrong = {"mini.answer": lambda t: every(t["mini.answer"], NUMBER % 3 == 1, "wrong")}
+    hopeless = {**wrong, "mini.confidence": all_of(0.9)}
+    found = {verdict.cohort.get("language"): verdict for verdict in judge(tmp_path, hopeless).verdicts[:4]}
+    assert found[None].advice == (
+        "No threshold of mini holds disagreement in overall to at most 5% on these cases: mend language=fr first, which "
+        "failed by itself, or give the gate a better signal."
+    )
+    assert "route it to the flagship" in found["fr"].advice
+    alone = judge(tmp_path, hopeless, text(OVERALL)).verdicts[0]
+    assert alone.advice.endswith("on these cases: give the gate a better signal.")
 
 
 def test_what_the_call_says_of_inconclusive_goes_before_the_suite(tmp_path):
@@ -330,6 +344,24 @@ def test_a_copy_of_a_cascade_is_judged_like_the_first(tmp_path):
     found = judge(tmp_path, None, text().replace("cohorts:", twin))
     first, second, _ = found.record["cascades"]
     assert first["verdicts"] == second["verdicts"]
+
+
+@pytest.mark.parametrize("surer", ["higher", "lower"])
+def test_cascades_that_share_a_pass_are_judged_as_if_alone(tmp_path, surer):
+    """Numbers and lists of cases of each variant are those of a suite that has it alone, and so are its points."""
+    gates = [MINI.replace("0.8}", f"{threshold}, surer: {surer}}}") for threshold in (0.3, 0.8, 0.93)]
+    flagship = "\n    - {tier: flagship, model: flagship}\n"
+    more = "".join(f"  also{i}:\n    - {gate}{flagship}" for i, gate in enumerate(gates))
+    opened = open_suite(tmp_path, BAD_FRENCH, text(EACH).replace("cohorts:", more + "cohorts:"))
+    together = record(opened, opened.traffic)["cascades"][1:4]
+    for found, gate in zip(together, gates, strict=True):
+        opened = open_suite(tmp_path, BAD_FRENCH, text(EACH, mini=gate))
+        alone = record(opened, opened.traffic)["cascades"][0]
+        assert found["worst"] or gate is gates[0]
+        for name in ("overall", "cohorts", "worst", "funnel", "paths", "right", "calibration"):
+            assert found[name] == alone[name]
+        # A curve of several tries the thresholds of all.
+        assert all(point in found["sweep"] for point in alone["sweep"])
 
 
 def test_data_and_cascades_are_not_changed_by_evaluation(tmp_path):

@@ -81,3 +81,29 @@ def test_a_budget_that_cannot_fail_decides_nothing(project):
     write(project.path, None, hollow, cases=30)
     result = run(project)
     assert (result.ret, result.parseoutcomes()) == (pytest.ExitCode.TESTS_FAILED, {"inconclusive": 3, "passed": 1})
+
+
+@pytest.mark.parametrize("name", ["made.cascade.yml", "made.Cascade.YAML", "made_cascade.yaml", "made.cascades.yaml"])
+def test_a_suite_that_would_be_passed_over_for_its_name_is_an_error(project, name):
+    """Among tests that pass nobody would miss it: exit code 4, and the name it is to have."""
+    project.makepyfile(test_fine="def test_fine():\n    assert True\n")
+    write(project.path).rename(project.path / name)
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{name}: holds a suite, and is not collected under this name*'made.cascade.yaml'*"])
+
+
+def test_a_suite_of_another_name_that_the_ini_file_matches_is_judged(project):
+    """`cascade_suites` says what else is a suite."""
+    project.makeini("[pytest]\ncascade_suites = *.cascade.yml")
+    write(project.path).rename(project.path / "made.cascade.yml")
+    assert run(project).ret == pytest.ExitCode.OK
+
+
+def test_yaml_that_is_no_suite_is_nobody_s_business(project):
+    """A file of another tool, and a cascade in a file of its own, are passed over whatever they are called."""
+    project.makepyfile(test_fine="def test_fine():\n    assert True\n")
+    (project.path / "cascade.yaml").write_text("cascades: 3\nmodels: [a, b]\n", encoding="utf-8")
+    (project.path / "style.yml").write_text("cascades: {}\nbudgets: {}\n", encoding="utf-8")
+    (project.path / "cascade.yml").write_bytes(b"\xff\xfe\x00")
+    assert run(project).ret == pytest.ExitCode.OK

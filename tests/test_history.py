@@ -122,7 +122,6 @@ def test_what_was_written_is_read(place):
     assert history.read(place) == ()
     assert history.write(place, ROWS) == 4
     assert history.read(place) == by_key(ROWS)
-    assert history.write(place, []) == 0
 
 
 def test_writing_again_replaces(place):
@@ -185,6 +184,27 @@ def test_a_folder_is_a_dictionary(writes):
         assert history.read(folder) == by_key(kept.values())
         history.compact(folder)
         assert history.read(folder) == by_key(kept.values())
+
+
+def test_writing_nothing_leaves_nothing(place, tmp_path):
+    """Without rows no file, no table and no folder is made."""
+    assert history.write(place, []) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_upsert_a_row_is_removed_and_written_anew(tmp_path):
+    """What other engines than PostgreSQL and SQLite are asked for; its neighbours stay as they are."""
+    import sqlalchemy as sa
+
+    place = f"sqlite:///{tmp_path / 'history.db'}"
+    history.write(place, ROWS)
+    changed = replace(ROWS[0], cases=11)
+    engine = sa.create_engine(place)
+    with engine.begin() as connection:
+        table, _ = history._tables(sa.MetaData())
+        history._replace(connection, table, history._records([changed]))
+    engine.dispose()
+    assert history.read(place) == by_key([changed, *ROWS[1:]])
 
 
 def test_many_files_become_one_by_themselves(tmp_path):

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_eval import budgets, errors, history, monitor, suite, traffic
+from cascade_eval import budgets, errors, history, monitor, suite, traffic, weeks
+from cascade_eval.cli.diagnose import diagnose
 from cascade_eval.cli.monitor import lines
 from cascade_eval.cli.monitor import monitor as command
 from cascade_eval.monitor import Row
@@ -550,6 +552,35 @@ def test_the_command_says_when_it_decided_nothing(tmp_path, capsys):
     assert command.main([str(tmp_path / "few.cascade.yaml")], standalone_mode=False) == 3
     assert "Nothing could be decided" in capsys.readouterr().out.splitlines()[-1]
     assert found
+
+
+@pytest.mark.parametrize("where", ["kept/here", "sqlite:///kept.db"])
+def test_the_history_of_the_suite_is_used_where_no_option_names_another(tmp_path, monkeypatch, capsys, where):
+    """Seen from the suite, wherever the job runs; said in the output; read by `diagnose`, which makes nothing."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    small(folder, confidence=[0.9] * 14)
+    path = folder / "few.cascade.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + f"history: {where}\n", encoding="utf-8")
+    words = [str(path.relative_to(tmp_path))]
+    place = weeks.place(suite.load(words[0]), there=False)
+
+    def said(command_, *options):
+        command_.main([*words, *options], standalone_mode=False)
+        return capsys.readouterr().out
+
+    before = said(diagnose)
+    assert ("left out: there is no such database file" in before) == where.startswith("sqlite")
+    assert "this traffic's weeks are all there is" in said(command, "--no-history")
+    assert history.read(place) == ()
+    assert f"note: the history is the suite's own, {where}" in said(command).splitlines()
+    assert len(history.read(place)) == 2
+    assert f"note: the history is the suite's own, {where}" in said(diagnose)
+    assert "the suite's own" not in said(command, "--history", str(tmp_path / "other"))
+    assert len(history.read(tmp_path / "other")) == 2
+    with pytest.raises(click.UsageError, match="contradict"):
+        said(command, "--history", "other", "--no-history")
 
 
 def test_the_text_is_bounded():

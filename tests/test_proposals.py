@@ -103,6 +103,27 @@ def test_an_audit_stands_for_all_cases(laid_out):
     assert share == pytest.approx((frame["mini.confidence"] >= made.threshold).mean(), abs=0.04)
 
 
+def test_an_audit_of_three_tiers_stands_for_what_the_second_one_kept(laid_out):
+    """Cases the second tier settled are drawn as well; at the first gate those not drawn are stood for by those drawn."""
+    size, rng = 12_000, np.random.default_rng(4)
+    frame = cases(size)
+    first = frame["mini.confidence"] >= 0.5
+    second = ~first & (rng.random(size) < 0.6)
+    frame["mid.answer"], frame["mid.confidence"] = "yes", np.where(second, 0.9, 0.1)
+    frame.loc[first, ["mid.answer", "mid.confidence"]] = [None, np.nan]
+    drawn = (first | second) & (rng.random(size) < 0.25)
+    frame["audit_probability"] = np.where(drawn, 0.25, np.nan)
+    truth = frame["mini.answer"].ne("yes")
+    frame.loc[(first | second) & ~drawn, "big.answer"] = None
+    middle = "    - {tier: middle, model: mid, gate: {signal: confidence, threshold: 0.5}}\n    - {tier: fl"
+    made = propose(laid_out(frame, SUITE.replace("    - {tier: fl", middle)), tier="mini")
+    assert (made.labelled, made.gated) == (int((drawn | ~(first | second)).sum()),) * 2
+    assert made.threshold is not None
+    kept = frame["mini.confidence"] >= made.threshold
+    assert truth[kept].mean() <= 0.10
+    assert made.kept.nobs / made.used == pytest.approx(kept.mean(), abs=0.04)
+
+
 def test_a_cluster_counts_once(laid_out):
     """Ten copies of each case are no more evidence than one, and give no laxer threshold."""
     frame = cases(300)

@@ -134,6 +134,20 @@ def test_labels_that_are_missing_never_certify_a_pair(laid_out):
     assert "were compared with the flagship, below 99%" in made.reason
 
 
+def test_where_the_second_tier_was_not_asked_there_is_no_front_and_the_way_out_is_said(laid_out, capsys):
+    """Production asks the second tier about what comes to it: pairs of those cases alone would speak of harder ones."""
+    frame = staged(3000)
+    kept = frame["mini.confidence"] >= 0.5
+    frame.loc[kept, ["mid.answer", "mid.confidence", "mid.cost_usd"]] = [None, np.nan, np.nan]
+    found = laid_out(frame, THREE)
+    made = proposals.pair(found, runs.open(found).traffic, at_most=0.10)
+    assert (made.thresholds, made.front) == (None, ())
+    assert "choose one gate at a time by --tier: production asks 'middle' only about what comes to it" in made.reason
+    assert cli.run(["threshold", "s.cascade.yaml", "--disagreement", "at most 10%", "--both"]) == 3
+    out = capsys.readouterr().out
+    assert not [word for word in ("front", "Costs are unknown") if word in out]
+
+
 def test_unknown_costs_are_said_and_escalation_stands_in(laid_out):
     """Without costs the pair that escalates least is taken, and the front is of escalation."""
     frame = staged(3000).drop(columns=["mini.cost_usd", "mid.cost_usd", "big.cost_usd"])

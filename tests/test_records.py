@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_eval import calibration, evidence, runs, suite, traffic
-from cascade_eval.suite import evaluation, records
+from cascade_eval.suite import curves, evaluation
 
 NUMBER = np.arange(CASES)
 NOW = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
@@ -247,7 +247,7 @@ def test_a_thinned_curve_keeps_its_ends_and_the_threshold_in_use(size, most, at)
     """At most so many points, in order, first and last among them, and the operating one exactly."""
     values = np.arange(size) / 400
     operating = values[at] if at < size else None
-    kept = records._thinned(values, operating, most)
+    kept = curves.thinned(values, operating, most)
     assert kept == sorted(set(kept))
     assert len(kept) <= max(most, 1)
     assert set(kept) <= set(range(size))
@@ -265,6 +265,21 @@ def test_a_sweep_holds_the_threshold_in_use(tmp_path):
     for cohort, point in here.items():
         for metric in ("escalation", "disagreement", "cost"):
             assert point[metric] == pytest.approx(cells[cohort][metric]["value"])
+
+
+def test_a_sweep_says_what_the_quality_would_be(tmp_path):
+    """Where answers have scores the point in use has the cascade's quality; where they have none it is unknown."""
+    scores = {"mini.score": lambda _: NUMBER % 3 / 2, "flagship.score": lambda _: np.ones(CASES)}
+    found = first(judge(tmp_path, scores))
+    cells = {tuple(cell["cohort"].items()): cell["metrics"] for cell in [found["overall"], *found["cohorts"]]}
+    here = {tuple(p["cohort"].items()): p for p in found["sweep"] if p["thresholds"] == {"mini": 0.8}}
+    assert set(here) == set(cells)
+    for cohort, point in here.items():
+        assert point["quality"] == pytest.approx(cells[cohort]["quality"]["value"])
+    assert len({point["quality"] for point in found["sweep"]}) > 2
+    ungraded = first(judge(tmp_path))["sweep"]
+    assert ungraded
+    assert all(point["quality"] is None for point in ungraded)
 
 
 def test_flips_list_the_cases(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from cascade_eval import bounds, thresholds
 
@@ -72,7 +73,85 @@ def test_lower_can_be_surer_and_missing_values_escalate():
     assert lower.threshold == -higher.threshold
     missing = thresholds.select(np.append(value, [math.nan] * 100), np.append(wrong, [True] * 100), at_most=0.1)
     assert missing.step is not None
-    assert missing.step.kept <= 3000
+    assert missing.step.kept == (value >= missing.threshold).sum()
+    assert missing.escalation == 1 - missing.step.kept / 3100
+    none = thresholds.select([math.nan] * 5, [False] * 5, at_most=0.1)
+    assert (none.threshold, none.steps, none.needed) == (None, (), None)
+
+
+def slow_walks(kept, bad, nobs, target, delta, starts):
+    """Mark certified steps one by one; each walk begins where its test first has power 0.8, and shares delta."""
+    level, marks = delta / max(len(starts), 1), [False] * len(kept)
+    for share in starts or [None]:
+        enough = 0
+        if share is not None:
+            first, _ = bounds.power_needed(share * target, target, alpha=level, power=0.8)
+            enough = min(math.inf if first is None else first, 0.95 * nobs)
+        for i, (n, k) in enumerate(zip(kept, bad, strict=True)):
+            if n < enough:
+                continue
+            if n == 0 or binom.cdf(k, n, target) > level:
+                break
+            marks[i] = True
+    return marks
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 6)), min_size=1, max_size=12),
+    st.integers(0, 100),
+    st.sampled_from([0.05, 0.1, 0.2]),
+    st.sampled_from([0.05, 0.1, 0.3]),
+    st.sampled_from([(), (0.5,), (0.25, 0.5, 0.75)]),
+)
+def test_the_walks_are_those_taken_one_step_at_a_time(blocks, escalated, target, delta, starts):
+    """Which steps are certified, and every p-value, for whatever counts each step adds."""
+    kept = np.cumsum([good + bad for good, bad in blocks])
+    bad = np.cumsum([bad for _, bad in blocks])
+    nobs = int(kept[-1]) + escalated
+    p, found = thresholds.certified(kept, bad, nobs, at_most=target, delta=delta, starts=starts)
+    assert found.tolist() == slow_walks(kept, bad, nobs, target, delta, starts)
+    assert p == pytest.approx(np.where(kept > 0, binom.cdf(bad, kept, target), 1.0))
+    joint, _ = thresholds.certified(kept, bad, nobs, at_most=target, delta=delta, harm="joint", starts=())
+    assert joint == pytest.approx(binom.cdf(bad, nobs, target) if nobs else np.ones(len(kept)))
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "rate", "share"),
+    [
+        ({}, 0.05 / 3, 1.5 / 101, 0.25),
+        ({"starts": (0.5,)}, 0.05, 1.5 / 101, 0.25),
+        ({"harm": "joint"}, 0.05 / 3, 1.5 / 401, 1.0),
+    ],
+    ids=["three walks", "one walk", "joint"],
+)
+def test_the_cases_needed_are_those_the_best_observed_rate_takes(options, level, rate, share):
+    """1 of 100 at one value, half wrong at the others: enough cases for that rate to pass in a quarter of them."""
+    value, wrong = blocks([100] * 4, [1, 50, 50, 50], [0.9, 0.8, 0.7, 0.6])
+    found = thresholds.select(value, wrong, at_most=0.04 if "harm" not in options else 0.006, delta=0.05, **options)
+    _, always = bounds.power_needed(rate, found.target, alpha=level, power=0.8)
+    assert found.threshold is None
+    assert found.needed == math.ceil(always / share)
+    assert "400 labelled cases certify no threshold" in found.reason
+
+
+def test_the_reason_counts_what_was_certified():
+    """Disagreement is a share of the kept cases, joint harm one of all cases."""
+    value, wrong = blocks([200] * 2, [2, 100], [0.9, 0.8])
+    found = thresholds.select(value, wrong, at_most=0.05)
+    assert found.reason == "2 of 200 kept cases disagree: at most 0.05 is certified with confidence 0.9"
+    joint = thresholds.select(value, wrong, at_most=0.05, harm="joint")
+    assert joint.reason == "2 of 400 cases are kept and disagree: at most 0.05 is certified with confidence 0.9"
+
+
+def test_a_few_lucky_cases_do_not_hide_a_hopeless_signal():
+    """From 30 kept cases on their disagreement counts: 29 agreeing cases leave hope, as many as 30 do."""
+    for kept, hopeless in ((29, True), (30, False)):
+        value, wrong = blocks([kept, 100], [0, 60], [0.9, 0.8])
+        found = thresholds.select(value, wrong, at_most=0.05)
+        assert found.threshold is None
+        assert ("route these cases to the flagship" in found.reason) == hopeless
+        assert (found.needed is None) == hopeless
 
 
 @pytest.mark.parametrize(

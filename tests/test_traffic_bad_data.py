@@ -111,6 +111,18 @@ def test_a_planted_value_can_be_set_aside(column, value, message):
     assert (whole.read().cases, whole.bad_rows) == (5, 1)
 
 
+@pytest.mark.parametrize("value", ["x\ud83d", ["\udcff"], {"\ud83d": 1}])
+def test_half_a_character_is_a_line_that_is_named(tmp_path, value):
+    """JSON can write half of a character, which no column holds: the line is an error, or set aside, and others are read."""
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in plant("answer", value)))
+    with pytest.raises(DataError, match=r"log\.jsonl:8: 'answer' holds half a character"):
+        traffic.open(path, cache=False)
+    opened = traffic.open(path, cache=False, tolerate=1)
+    assert opened.read().cases == 6
+    assert opened.bad_rows == 1
+
+
 def test_a_bad_value_of_the_case_takes_the_whole_case():
     """One row with a bad weight leaves no half case behind: its other rows go too, and one bad row is counted."""
     found = rows(3)
@@ -205,9 +217,22 @@ def test_a_column_of_the_case_may_not_differ_within_it():
     assert opened.read([Field("mini", "language")]).text("mini", "language", 1) == "fr"
 
 
+@pytest.mark.parametrize("size", [1, 2, 800])
+def test_nobody_is_advised_to_set_every_row_aside(size):
+    """What is wrong with every row is said once, as wrong with the column; there is no number of rows to tolerate."""
+    found = [{"case_id": f"c{i}", "m.answer": "x", "decided_at": "2026-09-28 00:00:09"} for i in range(size)]
+    first, last = everything(traffic.from_records(found))
+    assert "decided_at has no time zone" in first
+    assert ("in every row, the first of" in first) == (size > 1)
+    assert f"{size} of {size} rows are bad: setting them aside would leave 0" in last
+    assert "tolerate" not in last
+
+
 def test_only_so_many_problems_are_listed():
     """Fifty problems are listed and the rest counted; five offenders are named in each."""
-    found = [{"case_id": f"c{i}", "m.answer": "x", "m.cost_usd": -1} for i in range(9)]
+    found = [{"case_id": f"c{i}", "m.answer": "x", "m.cost_usd": -1} for i in range(9)] + [
+        {"case_id": "d", "m.cost_usd": 1}
+    ]
     (first, _) = everything(traffic.from_records(found))
     assert first.endswith("c4 (row 5) and 4 more")
     many = [{"case_id": f"c{i}", "model": "m", "status": f"odd {i}"} for i in range(60)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cascade_eval import traffic
 from cascade_eval.errors import DataError
-from cascade_eval.traffic import ABSENT, OK, STATUSES, Field, long
+from cascade_eval.traffic import ABSENT, OK, STATUSES, Field, keys, long
 
 needs_data = pytest.mark.skipif("CASCADE_EVAL_DATA" not in os.environ, reason="CASCADE_EVAL_DATA names no folder")
 
@@ -406,3 +406,43 @@ def test_recorded_data_opens(name, count, models):
     at = {case: row for row, case in enumerate(batch.arrow(None, "case_id").to_pylist())}
     for row in stored[:: max(1, len(stored) // 500)]:
         assert batch.text(row["tier_model"], "confidence", at[row["case_id"]]) == row["confidence"]
+
+
+def test_text_under_a_dictionary_is_the_text(tmp_path):
+    """Also where a dictionary holds values no case has, holds one twice, or differs from file to file."""
+    plain = {"case_id": ["a", "b", "c"], "mini.answer": ["no", None, "yes"], "language": ["fr", "en", "fr"]}
+    held = {
+        "case_id": pa.array(plain["case_id"]).dictionary_encode(),
+        "mini.answer": pa.DictionaryArray.from_arrays(pa.array([2, None, 0]), ["yes", "never", "no"]),
+        "language": pa.DictionaryArray.from_arrays(pa.array([1, 2, 3]), ["de", "fr", "en", "fr"]),
+    }
+    for name, columns in (("plain", plain), ("held", held)):
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    batches = [traffic.open(tmp_path / f"{name}.parquet").read() for name in ("plain", "held")]
+    for model, name in ((None, "case_id"), ("mini", "answer"), (None, "language")):
+        assert batches[0].arrow(model, name).to_pylist() == batches[1].arrow(model, name).to_pylist()
+    codes, values = batches[1].codes("mini", "answer")
+    assert (codes.tolist(), values) == ([1, -1, 0], ["yes", "no"])
+    assert batches[1].take(np.array([2])).codes("mini", "answer")[1] == ["yes"]
+
+
+def test_a_pass_without_ids_leaves_their_problems_to_the_next():
+    """Unless something else is wrong: then all of it is said together."""
+    table = {"case_id": ["a", "a", "b"], "mini.confidence": [0.5, 0.5, 0.5]}
+    opened = traffic.from_frame(pa.table(table))
+    assert [batch.cases for batch in opened.batches([Field("mini", "confidence")], ids=False)] == [3]
+    with pytest.raises(DataError, match="was there before"):
+        list(opened.batches([Field("mini", "confidence")]))
+    worse = traffic.from_frame(pa.table({**table, "mini.confidence": [0.5, 0.5, np.inf]}))
+    with pytest.raises(DataError) as raised:
+        list(worse.batches([Field("mini", "confidence")], ids=False))
+    assert all(words in str(raised.value) for words in ("is infinite", "was there before"))
+
+
+def test_hashes_that_occur_twice_are_found_among_batches():
+    """As a sort of all of them finds them."""
+    rng = np.random.default_rng(2)
+    every = rng.integers(0, 2**64, 3_000, dtype=np.uint64) >> rng.choice(np.array([0, 3, 54], np.uint64), 3_000)
+    values, times = np.unique(every, return_counts=True)
+    assert np.array_equal(keys.repeated([np.sort(part) for part in np.split(every, 5)]), values[times > 1])
+    assert not len(keys.repeated([]))

@@ -335,7 +335,7 @@ class _Sampled:
         if short(known, drawn, self.context.audited):
             reason = (
                 f"audited is {known:,} of {drawn:,} drawn cases with a known comparison, below {self.context.audited:.0%}: "
-                "the flagship's answer is missing or failed"
+                "the flagship's answer is missing or failed, or neither answer says anything"
             )
             return replace(blocked, reason=reason)
         if np.isnan(value):
@@ -361,8 +361,6 @@ def _worth(hits: Mask, weight: Floats, cluster: NDArray[np.int64] | None) -> _Wo
     if not len(hits):
         return _Worth(float("nan"), 0.0, 0.0)
     if cluster is None:
-        if (weight == weight[0]).all():
-            return _Worth(float(hits.mean()), float(hits.sum()), float(len(hits)))
         w, squares = weight.sum(), weight**2
         value = float(weight[hits].sum() / w)
         variance = bounds.linearised_variance(w, squares.sum(), squares[hits].sum(), value, len(hits))

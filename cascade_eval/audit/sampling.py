@@ -187,7 +187,10 @@ def sample(
         The judge is a tier, the window has a cohort the plan does not know, or the traffic was audited before.
     """
     if Field(None, "audit_probability") in traffic.fields:
-        raise UsageError(f"{traffic.name} declares an audit already (audit_probability); draw from the traffic itself.")
+        raise UsageError(
+            f"{traffic.name} declares an audit already (audit_probability), and is judged as it is: by pytest, monitor and threshold. "
+            "To draw another, take that column out of the data, or out of 'columns:' where it is named there."
+        )
     strata = window.Strata(plan.per, [_text(stratum.cohort) for stratum in plan.strata])
     wanted = np.array([stratum.calls for stratum in plan.strata], dtype=np.int64)
     lots = _Lots(wanted, seed)

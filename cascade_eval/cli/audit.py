@@ -79,6 +79,8 @@ def plan(path: str, per: tuple[str, ...], prior: str | None, output: str | None,
         at_least={column.name: column.at_least for column in opened.suite.cohorts if column.at_least is not None},
     )
     _say(_plan_lines(made))
+    if _has(opened.traffic, "audit_probability"):
+        click.echo("  note: this window declares an audit already, so draw from another, or judge it as it is")
     _write(output, json.dumps(made.record(), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -103,6 +105,8 @@ def sample(path: str, planned: str, seed: str, output: str, judge: str | None, *
     drawn = audit_.sample(found, opened.window, opened.traffic, seed=seed, judge=judge)
     written = drawn.write(output)
     _say(_sample_lines(drawn))
+    if not _has(opened.traffic, "input"):
+        click.echo("  note: the cases have no 'input', so the sample has no questions; 'columns:' can name it")
     click.echo(f"written: {written}")
 
 
@@ -235,6 +239,12 @@ def _open(path: str, options: Mapping[str, Any], per: Sequence[str]) -> _Opened:
         near = errors.did_you_mean(lost[0], opened.traffic.case_columns)
         raise errors.UsageError([errors.Problem(f"no case has a column '{lost[0]}'.{near}", path)])
     return _Opened(found, opened.traffic, name, columns)
+
+
+def _has(traffic: Traffic, column: str) -> bool:
+    from cascade_eval.traffic import Field
+
+    return Field(None, column) in traffic.fields
 
 
 def _json(path: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade_eval import bounds, budgets, runs, suite
 from cascade_eval.report import terminal
+from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,8 @@ class Outlook:
         Cases that would decide it with power .8 if the true rate is half the budget; None above 100,000.
     state
         ``enough``, ``few`` (decided only if the truth lies far from the budget) or ``never`` (cannot be proven).
+    measured
+        Whether it can be measured at all; no number of cases decides what was not.
     """
 
     cascade: str
@@ -64,6 +67,7 @@ class Outlook:
     smallest: float
     needed: int | None
     state: str
+    measured: bool = True
 
 
 def look(path: str, *, traffic: str | None = None, tolerate: int | None = None) -> Found:
@@ -86,6 +90,11 @@ def lines(found: Found) -> Iterator[str]:
     yield from (f"  {terminal.clean(line)}" for line in (*_data(found, record), *_prices(record), *_known(record)))
     yield from (f"  cohort {line}" for line in _cohorts(record))
     yield from (f"  note: {terminal.clean(note)}" for note in record["notes"])
+    if _partly_asked(found, record):
+        yield (
+            "  note: If the flagship's answers to unescalated cases are those of cases drawn by chance, a column "
+            "'audit_probability' says so: the chance on the drawn ones, empty on the others."
+        )
     yield from _promises(outlooks(found))
 
 
@@ -110,7 +119,9 @@ def _outlook(cascade: str, verdict: Verdict, alpha: float) -> Outlook:
     needed = bounds.cases_to_decide(high / 2, high, alpha=alpha)
     state = "never" if smallest > high else "enough" if needed is not None and n >= needed else "few"
     cohort = terminal.member(verdict.cohort)
-    return Outlook(cascade, verdict.metric, cohort, str(verdict.bound.text), n, smallest, needed, state)
+    return Outlook(
+        cascade, verdict.metric, cohort, str(verdict.bound.text), n, smallest, needed, state, not verdict.not_measured
+    )
 
 
 def _sentence(found: Found) -> str:
@@ -146,6 +157,13 @@ def _known(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"{cascade['name']}: {', '.join(shares)} ({floors})"
 
 
+def _partly_asked(found: Found, record: Mapping[str, Any]) -> bool:
+    """Tell whether the flagship was asked about some unescalated cases, and nothing says how they were drawn."""
+    shares = [cascade["overall"]["metrics"].get("audited") for cascade in record["cascades"]]
+    some = any(share and share["value"] and 0 < share["value"] < record["floors"]["audited"] for share in shares)
+    return some and Field(None, "audit_probability") not in found.traffic.fields
+
+
 def _percent(metric: Mapping[str, Any] | None) -> str:
     return "unknown" if metric is None or metric["value"] is None else budgets.show(metric["value"], "rate")
 
@@ -162,8 +180,14 @@ def _promises(found: Sequence[Outlook]) -> Iterator[str]:
     """List what cannot be decided first, because that is what a larger sample changes."""
     if not found:
         return
+    lost = sum(not one.measured for one in found)
+    found = [one for one in found if one.measured]
+    if not found:
+        yield f"  0 of {_some(lost, 'promised rate')} would be decided: nothing they speak of can be measured"
+        return
     enough = sum(one.state == "enough" for one in found)
-    yield f"  {enough} of {_some(len(found), 'promised rate')} would be decided if the true rate is half the budget"
+    more = f"; {lost:,} more cannot be measured" if lost else ""
+    yield f"  {enough} of {_some(len(found), 'promised rate')} would be decided if the true rate is half the budget{more}"
     short = sorted((one for one in found if one.state != "enough"), key=lambda one: (one.state != "never", one.nobs))
     for one in short[:ROWS]:
         yield terminal.clean(f"    {one.cascade}: {one.metric} · {one.cohort}, {one.bound}: {_short(one)}")

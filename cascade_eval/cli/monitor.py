@@ -28,7 +28,8 @@ EXIT: Final = {"alarm": 1, "undecided": 3, "quiet": 0}
 @click.command(short_help="Watch a cascade week by week.")
 @click.argument("suite", metavar="SUITE")
 @click.option("--traffic", metavar="PATH", help="Look at these cases instead of the suite's own.")
-@click.option("--history", metavar="FOLDER|URL", help="Where weeks are kept: a folder, or an SQLAlchemy URL.")
+@click.option("--history", metavar="FOLDER|URL", help="Where weeks are kept; the suite's own 'history:' unless given.")
+@click.option("--no-history", "no_history", is_flag=True, help="Look at this traffic alone, and write no week.")
 @click.option("--since", metavar="WEEK", help="Leave out earlier weeks of the history, such as 2026-W28.")
 @click.option("--held-out", "held_out", metavar="PATH", help="A fixed set with this week's answers.")
 @click.option("--judge-set", "judge_set", metavar="MODEL=PATH", help="Frozen answers with known grades, judged again.")
@@ -39,12 +40,16 @@ def monitor(
     suite: str,
     traffic: str | None,
     history: str | None,
+    no_history: bool,  # noqa: FBT001  click's
     tolerate: int | None,
     report: str | None,
     evidence: str | None,
     **options: Any,
 ) -> int:
     """Watch a cascade week by week: add the traffic's weeks to a history, and look at all of them.
+
+    A history is a folder or an SQLAlchemy URL. Where neither --history nor the suite's 'history:' names one, this
+    traffic's weeks are all there is.
 
     Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided. 0: none stands, and
     promises were shown to hold. 4: something cannot be used.
@@ -59,21 +64,63 @@ def monitor(
     from cascade_eval import suite as suite_
 
     found = suite_.load(suite)
+    where, said = kept_in(found, history, no_history=no_history, there=False)
     # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
     opened = runs.open(alone(found), traffic_path=traffic, tolerate=tolerate)
     rows = _measure(found, opened, **options)
     late: list[str] = []
-    if history is not None:
-        history_.write(history, [*rows, *monitor_.gone(rows, history_.read(history, suite=rows[0].suite))])
+    if where is not None:
+        kept = history_.read(where, suite=rows[0].suite)
+        _refuse_namesake(found, kept, rows[0].suite)
+        history_.write(where, [*rows, *monitor_.gone(rows, kept)])
         measured = rows
-        rows = history_.read(history, suite=rows[0].suite, since=options["since"])
+        rows = history_.read(where, suite=rows[0].suite, since=options["since"])
         late = list(_late(measured, rows))
     findings = monitor_.judge(rows, found.budgets, confidence=found.confidence)
-    for line in (*lines(rows, findings), *late):
+    for line in (*said, *lines(rows, findings), *late):
         click.echo(line)
     if files := reporting.Files(report, evidence):
-        _report(files, found, opened, rows, alone=history is None)
+        _report(files, found, opened, rows, alone=where is None)
     return EXIT[findings.outcome]
+
+
+def _refuse_namesake(found: Suite, kept: Sequence[Row], name: str) -> None:
+    from cascade_eval import errors, weeks
+    from cascade_eval import monitor as monitor_
+
+    if (other := monitor_.namesake(found, kept)) is not None:
+        raise errors.UsageError(f"the history keeps weeks of {other} under the same name, '{name}'. {weeks.APART}")
+
+
+def kept_in(
+    found: Suite, history: str | None, *, no_history: bool, there: bool = True
+) -> tuple[str | None, tuple[str, ...]]:
+    """Find the history to use, and what to say about the choice.
+
+    Parameters
+    ----------
+    found
+        The suite, whose own history is used where no option says otherwise.
+    history, no_history
+        The options.
+    there
+        Whether it is only read: a database file that is not there yet is then said, and none is used.
+    """
+    from cascade_eval import errors, weeks
+
+    if history is not None and no_history:
+        raise click.UsageError("--history and --no-history contradict each other.")
+    if no_history:
+        return None, ("note: --no-history: this traffic's weeks are all there is",)
+    if history is not None:
+        return history, ()
+    if found.history is None:
+        return None, ("note: no history is named, so this traffic's weeks are all there is",)
+    shown = weeks.shown_as(found.history)
+    try:
+        return weeks.place(found, there=there), (f"note: the history is the suite's own, {shown}",)
+    except errors.UsageError as error:
+        return None, (f"note: the suite's history {shown} is left out: {error.problems[0].message}",)
 
 
 def _report(files: reporting.Files, found: Suite, opened: Opened, rows: Sequence[Row], *, alone: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,13 @@ def latency(name: str, counts: Counts, context: Context) -> list[Estimate]:
     return out
 
 
+@functools.cache
+def _buckets() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return lower edge and geometric middle of each bucket, in seconds."""
+    low, high = latency_edges()
+    return low, np.sqrt(np.maximum(low, 1e-9) * high)
+
+
 def _quantile(
     name: str,
     bins: NDArray[np.int64],
@@ -57,9 +65,7 @@ def _quantile(
     Cases with an unknown latency may be the slowest and may be the fastest ones: they widen both sides.
     """
     known, unknown = cases
-    low_edge, high_edge = latency_edges()
-    above = np.concatenate([np.cumsum(bins[::-1])[::-1], [0]])
-    middle = np.sqrt(np.maximum(low_edge, 1e-9) * high_edge)
+    low_edge, middle = _buckets()
     cumulated = np.cumsum(bins)
 
     def at(rank: float) -> float:
@@ -68,7 +74,7 @@ def _quantile(
     def count(limit: float) -> float:
         if limit in slower:
             return slower[limit]
-        return float(above[int(np.searchsorted(low_edge, limit, side="right"))])
+        return float(bins[int(np.searchsorted(low_edge, limit, side="right")) :].sum())
 
     below, over = ranks[0] - unknown, ranks[1]
     return Estimate(

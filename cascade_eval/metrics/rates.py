@@ -74,7 +74,7 @@ def disagreement(name: str, counts: Counts, context: Context) -> list[Estimate]:
         elif total == 0 or short(seen, total, context.audited):
             reasons[i] = (
                 f"audited is {seen:,} of {total or int(unescalated[i]):,} unescalated cases with a known comparison, "
-                f"below {context.audited:.0%}: the flagship's answer is missing or failed; `cascade-eval audit plan` says how many to ask for"
+                f"below {context.audited:.0%}: the flagship's answer is missing or failed, or neither answer says anything; `cascade-eval audit plan` says how many to ask for"
             )
         elif left_out is not None:
             reasons[i] = left_out

@@ -226,8 +226,20 @@ def quality(name: str, counts: Counts, context: Context) -> list[Estimate]:
             out += to_estimates(name, context, rate, reasons=[None])
         else:
             x, y = counts["quality.sum"][i], counts["quality.cases"][i]
-            out.append(ratio(name, "rate", x, y, context, nobs=known))
+            out.append(_on_scale(counts, i, ratio(name, "rate", x, y, context, nobs=known)))
     return out
+
+
+def _on_scale(counts: Counts, i: int, found: Estimate) -> Estimate:
+    """Judge no mean of scores beyond 0 to 1 in percent: the worst of grades from 1 to 5 would be 100%."""
+    beyond = int(counts["quality.beyond"][i].sum()) if "quality.beyond" in counts else 0
+    if not beyond or found.blocked:
+        return found
+    reason = (
+        f"{beyond:,} of {found.nobs:,} scores are below 0 or above 1, so their mean is no share; 'retention' compares scores "
+        "on any scale"
+    )
+    return replace(found, blocked=True, reason=reason)
 
 
 def _graded(counts: Counts) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cascade_eval.monitor.judging import judge
 from cascade_eval.monitor.movements import LOOKS
 from cascade_eval.monitor.nouns import KINDS, Change, Cohort, Finding, Findings, Kind, Row, Watched, label
-from cascade_eval.monitor.rows import WHOLE, fixed, gone, weekly, whole
+from cascade_eval.monitor.rows import WHOLE, fixed, gone, namesake, weekly, whole
 
 __all__ = [
     "KINDS",
@@ -26,6 +26,7 @@ __all__ = [
     "gone",
     "judge",
     "label",
+    "namesake",
     "weekly",
     "whole",
 ]

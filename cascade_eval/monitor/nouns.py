@@ -59,6 +59,12 @@ class Row:
         Seconds; None where unknown.
     regenerated, regeneration_known
         Answers after which the user asked again, and answers of which that is known.
+    feedback_bad, feedback_known
+        Cases with bad feedback, and cases with any.
+    completed_bad, completed_known
+        Cases of tasks that were not completed, and cases of which it is known.
+    label_bad, label_known
+        Served answers that are not what was `expected`, and those of which it is known; graded ones are in neither.
     agreed, answered
         On fixed sets: answers that agree with the reference, and answers that were compared.
     reason
@@ -67,6 +73,8 @@ class Row:
         Cases that a route sent to the flagship at once; raw count.
     definition
         Hash of the cascade and of the rule of agreement the week was measured under; None where nobody knows.
+    origin
+        The suite's file from the root of its repository; None outside of one.
     """
 
     suite: str
@@ -105,6 +113,13 @@ class Row:
     reason: str | None = None
     routed: int = 0
     definition: str | None = None
+    origin: str | None = None
+    feedback_bad: int = 0
+    feedback_known: int = 0
+    completed_bad: int = 0
+    completed_known: int = 0
+    label_bad: int = 0
+    label_known: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str, Cohort]:

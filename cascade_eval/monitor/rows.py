@@ -15,13 +15,14 @@ from cascade_eval.cascade import leaves
 from cascade_eval.counts import UNKNOWN, UNSAMPLED, Counts, states
 from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
 from cascade_eval.metrics.parts import short
+from cascade_eval.monitor import users
 from cascade_eval.monitor.nouns import Cohort, Kind, Row
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import counting, evaluation
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
     from cascade_eval.verdicts import Estimate
+
+    Said = Mapping[tuple[tuple[str, ...], Member], Mapping[str, Any]]
 
 WEEK: Final = "week of decided_at"
 
@@ -85,7 +88,8 @@ def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     if counted.cases == 0 or counted.span is None:
         raise DataError([Problem("no cases: there is no week to show", traffic.name)])
     _refuse_timeless(counted.counts[plan.cascades[0].name, (WEEK,)], traffic.name)
-    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic)]
+    said = users.count(traffic, plan.families)
+    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic, said)]
     complete = _complete(sorted({row.window for row in rows}), counted.span)
     return tuple(replace(row, complete=row.window in complete) for row in rows)
 
@@ -107,7 +111,8 @@ def whole(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -
     counted = counting.count(plan, traffic, executor=executor)
     if counted.cases == 0:
         raise DataError([Problem("no cases: there is nothing to show", traffic.name)])
-    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic)]
+    said = users.count(traffic, plan.families)
+    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic, said)]
     return tuple(replace(row, complete=False) for row in rows)
 
 
@@ -219,7 +224,7 @@ def _refuse_timeless(counts: Counts, name: str) -> None:
 
 
 def _rows(
-    suite: Suite, cascade: Cascade, plan: counting.Plan, counted: counting.Counted, traffic: Traffic
+    suite: Suite, cascade: Cascade, plan: counting.Plan, counted: counting.Counted, traffic: Traffic, said: Said
 ) -> Iterator[Row]:
     context = metrics.Context(
         tuple(tier.name for tier in cascade.tiers),
@@ -234,14 +239,21 @@ def _rows(
     made: list[Row] = []
     for family in plan.families:
         counts = counted.counts[cascade.name, family]
-        made += _of_family(suite, cascade, family, counts, context, timed=plan.families[0] == (WEEK,))
+        made += _of_family(suite, cascade, family, counts, context, said, timed=plan.families[0] == (WEEK,))
     totals = {row.window: row.traffic for row in made if not row.cohort}
     shared = [replace(row, share=row.traffic / totals[row.window] if totals[row.window] else None) for row in made]
     yield from sorted(shared, key=lambda row: (row.window, row.cohort))
 
 
 def _of_family(
-    suite: Suite, cascade: Cascade, family: tuple[str, ...], counts: Counts, context: metrics.Context, *, timed: bool
+    suite: Suite,
+    cascade: Cascade,
+    family: tuple[str, ...],
+    counts: Counts,
+    context: metrics.Context,
+    said: Said,
+    *,
+    timed: bool,
 ) -> Iterator[Row]:
     shown = {
         name: metrics.estimates(metrics.METRICS[name], counts, context) for name in _SHOWN if _counted(name, counts)
@@ -277,6 +289,9 @@ def _of_family(
             disagreed=int(raw["disagreed"][i]),
             routed=int(raw["routed"][i]),
             definition=definition,
+            origin=origin(suite),
+            **said.get((family, member), {}),
+            **_labelled(counts, i),
             **_escalation(own["escalation"]),
             **_disagreement(own["disagreement"]),
             **(
@@ -326,6 +341,14 @@ def _masks(tiers: int) -> dict[str, Any]:
     return {name: layout.mask(mask) for name, mask in chosen.items()}
 
 
+def _labelled(counts: Counts, i: int) -> dict[str, Any]:
+    """Count the served answers that are right or wrong; grades in between are no labels."""
+    if "quality" not in counts:
+        return {}
+    known, graded, right = counts["quality"][i].tolist()
+    return {"label_bad": known - graded - right, "label_known": known - graded}
+
+
 def _escalation(estimate: Estimate) -> dict[str, Any]:
     if estimate.value is None:
         return {}
@@ -371,6 +394,34 @@ def _value(own: dict[str, Estimate], name: str) -> float | None:
 
 def _cohort(family: tuple[str, ...], member: tuple[str, ...]) -> Cohort:
     return tuple(zip(family, member, strict=True))
+
+
+def origin(suite: Suite) -> str | None:
+    """Return where a suite lies in its repository, the same on every machine; None outside of one."""
+    path = (suite.base / Path(suite.name).name).resolve()
+    root = next((folder for folder in path.parents if (folder / ".git").exists()), None)
+    return None if root is None else path.relative_to(root).as_posix()
+
+
+def namesake(suite: Suite, kept: Iterable[Row]) -> str | None:
+    """Return another suite of this repository whose weeks a history keeps under the same name; None where there is none.
+
+    Rows of a suite that lies elsewhere now, and of one outside of any repository, are taken for this suite's own.
+
+    Parameters
+    ----------
+    suite
+        Whose weeks are to be read or written.
+    kept
+        Rows of the history.
+    """
+    mine = origin(suite)
+    if mine is None:
+        return None
+    here = (suite.base / Path(suite.name).name).resolve()
+    root = here.parents[mine.count("/")]
+    others = {row.origin for row in kept if row.suite == _stem(suite.name)} - {mine, None}
+    return next((other for other in sorted(filter(None, others)) if (root / other).is_file()), None)
 
 
 def _stem(name: str) -> str:

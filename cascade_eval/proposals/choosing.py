@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cascade_eval.proposals.gates import AtGate
-    from cascade_eval.proposals.nouns import Estimated, Rate
+    from cascade_eval.proposals.nouns import Rate
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
+    from cascade_eval.verdicts import Estimate
 
 WALKS: Final = len(selection.STARTS)
 """Walks of a selection, which share its allowed error."""
@@ -96,13 +97,14 @@ def threshold(
     why = samples.unfit(at.replay.decisions, at.agrees[at.frame] >= 0, suite)
     parts, chosen, bound = _parts(at, sample, at_most, delta, harm, why)
     value = None if chosen is None else gates.shortest(chosen, at.compared.dtype)
-    after = None if value is None else _moved(at, value)
+    moved = None if value is None else _moved(at, value)
+    after = None if moved is None else gates.estimated(moved)
     kept = _kept(at, sample, value, suite)
     return Threshold(
         suite.name, at.cascade.name, at.tier.name, gates.signal(at.leaf), at_most, delta, harm, tuple(per), value,
         at.leaf.threshold, parts, kept[0] if kept else None, bound, after, at.replay.escalation.value, kept[1:],
         at.columns.batch.cases, int(at.frame.sum()), int((at.frame & (at.agrees >= 0)).sum()), len(sample.values),
-        traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC), tuple(_notes(at, sample, joint=joint)),
+        traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC), tuple(_notes(at, sample, joint=joint, moved=moved)),
     )  # fmt: skip
 
 
@@ -161,10 +163,10 @@ def _part(label: str, found: thresholds.Selection, why: str | None) -> Part:
     return Part(label, found.delta, found.nobs, found.threshold, step.kept, step.disagreeing, bound, found.reason)
 
 
-def _moved(at: AtGate, value: float) -> Estimated:
+def _moved(at: AtGate, value: float) -> Estimate:
     """Predict escalation by replaying all cases."""
     cascade = gates.moved(at.cascade, {at.position: value})
-    return gates.estimated(replay.run(cascade, at.columns, at.columns.rules, context=at.context).escalation)
+    return replay.run(cascade, at.columns, at.columns.rules, context=at.context).escalation
 
 
 def _kept(at: AtGate, sample: samples.Sample, value: float | None, suite: Suite) -> tuple[Rate, ...]:
@@ -176,8 +178,10 @@ def _kept(at: AtGate, sample: samples.Sample, value: float | None, suite: Suite)
     return rates.by_cohort(at.columns, at.families, rows, bad, suite.confidence)
 
 
-def _notes(at: AtGate, sample: samples.Sample, *, joint: bool) -> Iterator[str]:
+def _notes(at: AtGate, sample: samples.Sample, *, joint: bool, moved: Estimate | None) -> Iterator[str]:
     yield "These cases chose the threshold and prove nothing about it: judge it on others."
+    if moved is not None and moved.value is None:
+        yield f"Escalation at this threshold is unknown: {moved.reason}."
     if sample.of_cases > len(sample.values):
         yield (
             f"{len(sample.values):,} of {sample.of_cases:,} cases are counted, so that each stands for as many and is "

@@ -83,7 +83,8 @@ def at(
     assert isinstance(leaf, Leaf)
     columns, decided = done.columns, done.decisions
     read = decided.reads.get((position, 0), np.zeros(columns.batch.cases, dtype=np.bool_))
-    known, stands = standing(columns, audited=decided.settled == position)
+    # Production audits what any tier below the flagship settled, a later one than this gate's among them.
+    known, stands = standing(columns, audited=(decided.settled >= 0) & (decided.settled < len(done.cascade.tiers) - 1))
     tiers = done.cascade.tiers
     return AtGate(
         done.cascade,

@@ -42,7 +42,8 @@ UNPRICED: Final = 0.01
 class AtBoth:
     """Two gates with the cases that reach either; arrays have shape (n_cases,) or (n_cases, 2).
 
-    `fates` are the replays with the first gate settling, only the second, and neither.
+    `fates` are the replays with the first gate settling, only the second, and neither; `standing` are the cases that
+    stand for all of them.
     """
 
     replay: Replay
@@ -51,6 +52,7 @@ class AtBoth:
     compared: tuple[NDArray[np.floating], NDArray[np.floating]]
     reads: NDArray[np.bool_]
     agrees: NDArray[np.int8]
+    standing: Mask
     frame: Mask
     rows: NDArray[np.int64]
     groups: cohorts.Codes
@@ -114,7 +116,9 @@ def pair(
     at = _at(suite, traffic, cascade, per)
     if not len(at.rows):
         raise DataError([Problem("no case reaches either gate, so nothing can choose their thresholds", traffic.name)])
-    why = samples.unfit(at.fates[2], at.known[at.frame], suite)
+    why = _unfit(at, suite)
+    # A front of the cases whose path is known would be one of cases unlike the others.
+    walked = 1 - samples.lost(at.fates[2], at.standing) >= suite.coverage
     found, chosen = _select(at, at_most, delta)
     step = None if why is not None else chosen
     values = None if step is None else _shortest(at, step.thresholds)
@@ -127,9 +131,9 @@ def pair(
         at_most, delta, tuple(per), values, (at.leaves[0].threshold, at.leaves[1].threshold), _reason(found, step, why),
         parts, kept[0] if kept else None, kept[1:], max((part.bound for part in parts if part.bound is not None), default=None),
         None if after is None else gates.estimated(after.escalation), None if after is None else gates.estimated(after.cost),
-        at.replay.escalation.value, at.replay.cost.value, tuple(_front(at)), at.columns.batch.cases, int(at.frame.sum()),
+        at.replay.escalation.value, at.replay.cost.value, tuple(_front(at)) if walked else (), at.columns.batch.cases, int(at.frame.sum()),
         int((at.frame & at.known).sum()), len(at.rows), traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC),
-        tuple(_notes(at)),
+        tuple(_notes(at, front=walked)),
     )  # fmt: skip
 
 
@@ -160,11 +164,23 @@ def _at(suite: Suite, traffic: Traffic, cascade: str | None, per: Sequence[str])
         (columns.value(filled[0].tier, 0, filled[0].leaf), columns.value(filled[1].tier, 0, filled[1].leaf)),
         reads,
         np.stack([columns.agrees(place.tier.model, flagship) for place in filled], axis=1),
+        standing,
         frame,
         rows[samples.fair(columns, stands[rows], rows)],
         gates.groups(suite, columns, tuple(per)),
         gates.families(suite, per),
     )
+
+
+def _unfit(at: AtBoth, suite: Suite) -> str | None:
+    """Why nothing can be certified whatever the labels say."""
+    why = samples.unfit(at.fates[2], at.known[at.frame], suite, among=at.standing)
+    # Each gate alone can be chosen where the paths are known that cases take now.
+    alone = 1 - samples.lost(at.replay.decisions, at.standing) >= suite.coverage
+    if why is None or not alone or 1 - samples.lost(at.fates[2], at.standing) >= suite.coverage:
+        return why
+    second = at.replay.cascade.tiers[1].name
+    return f"{why}, or choose one gate at a time by --tier: production asks '{second}' only about what comes to it"
 
 
 def _select(at: AtBoth, at_most: float, delta: float) -> tuple[dict[str, PairSelection], PairStep | None]:
@@ -260,9 +276,10 @@ def _front(at: AtBoth) -> Iterator[Point]:
         )
 
 
-def _notes(at: AtBoth) -> Iterator[str]:
+def _notes(at: AtBoth, *, front: bool) -> Iterator[str]:
     yield "These cases chose the thresholds and prove nothing about them: judge them on others."
-    yield "The front describes these cases; a pair taken from it by eye is not certified."
+    if front:
+        yield "The front describes these cases; a pair taken from it by eye is not certified."
     if int(at.frame.sum()) > len(at.rows):
         yield (
             f"{len(at.rows):,} of {int(at.frame.sum()):,} cases are counted, so that each stands for as many and is "
@@ -273,7 +290,7 @@ def _notes(at: AtBoth) -> Iterator[str]:
         yield f"{unknown:,} cases at the gates have no known comparison and count as disagreeing."
     if int((at.fates[2].settled[at.frame] == UNRESOLVED).sum()):
         yield "Cases without a recorded answer of the second tier are kept by the first gate or escalate."
-    if _costs(at) is None:
+    if front and _costs(at) is None:
         yield "Costs are unknown, so the cheapest pair is the one that escalates least to the flagship."
     if any(leaf.calibrate is not None and leaf.calibrate.file is None for leaf in at.leaves):
         yield (

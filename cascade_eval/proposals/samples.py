@@ -70,17 +70,38 @@ def _uniform(hashed: NDArray[np.uint64], salt: int) -> Floats:
     return ((mixed >> np.uint64(11)) + np.uint64(1)).astype(np.float64) / 2.0**53
 
 
-def unfit(decided: Decisions, known: NDArray[np.bool_], suite: Suite) -> str | None:
-    """Why nothing can be certified whatever the labels say; `known` is whether each case at the gate was compared."""
-    lost = float((decided.settled[~decided.cached] == UNRESOLVED).mean()) if (~decided.cached).any() else 0.0
-    if 1 - lost < suite.coverage:
-        return f"the path of {_percent(lost)} of the cases is unknown, more than {_percent(1 - suite.coverage)}"
+def lost(decided: Decisions, among: Mask | None = None) -> float:
+    """Share of the cases, or of some of them, whose path is unknown; cached ones have none."""
+    looked = ~decided.cached if among is None else among & ~decided.cached
+    return float((decided.settled[looked] == UNRESOLVED).mean()) if looked.any() else 0.0
+
+
+def unfit(decided: Decisions, known: Mask, suite: Suite, *, among: Mask | None = None) -> str | None:
+    """Why nothing can be certified whatever the labels say.
+
+    Parameters
+    ----------
+    decided
+        Where every case goes.
+    known
+        Whether each case at the gate was compared with the flagship.
+    suite
+        Its floors.
+    among
+        Cases that stand for the others; all unless given.
+    """
+    missing = lost(decided, among)
+    if 1 - missing < suite.coverage:
+        return (
+            f"the path of {_percent(missing)} of the cases is unknown, more than {_percent(1 - suite.coverage)}: a tier on it "
+            "was not asked about them, or its signal was not recorded. Ask every tier about a sample"
+        )
     compared = float(known.mean()) if len(known) else 0.0
     if compared < suite.audited:
         return (
             f"{_percent(compared)} of the cases at the gate were compared with the flagship, below {_percent(suite.audited)}: "
-            "those that were need not be like the others. Ask the flagship about more, or record by audit_probability "
-            "how they were drawn"
+            "those that were need not be like the others. Ask the flagship about the rest; where it was asked about some "
+            "drawn by chance, the column audit_probability says so"
         )
     return None
 

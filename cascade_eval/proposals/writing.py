@@ -130,7 +130,8 @@ def _of_pair(made: Pair) -> Iterator[str]:
         yield f"escalation: {_estimated(made.escalation)}, now {_percent(made.escalation_now)}"
         yield f"cost: {_estimated(made.cost)} of always-flagship, now {_percent(made.cost_now)}"
     yield from _slices(made.slices)
-    yield f"front: {len(made.front):,} pairs no other pair beats on these cases; a pair chosen by eye is not certified"
+    if made.front:
+        yield f"front: {len(made.front):,} pairs no other pair beats on these cases; a pair chosen by eye is not certified"
     for point in _spread(made.front):
         first, second = (f"{one:.6g}" for one in point.thresholds)
         yield (

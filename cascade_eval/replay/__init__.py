@@ -12,7 +12,7 @@ from cascade_eval.replay.columns import Columns, Rules
 from cascade_eval.replay.decisions import UNRESOLVED, Decisions, decide, needs
 from cascade_eval.replay.slices import Replay, leaf_names, run
 from cascade_eval.replay.tallies import NEEDS as COUNTED
-from cascade_eval.replay.tallies import always_flagship, paired_state, pairs, served_quality, tally
+from cascade_eval.replay.tallies import always_flagship, among, paired_state, pairs, served_quality, tally
 
 __all__ = [
     "COUNTED",
@@ -22,6 +22,7 @@ __all__ = [
     "Replay",
     "Rules",
     "always_flagship",
+    "among",
     "decide",
     "leaf_names",
     "needs",

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cascade_eval import agreement, cohorts, costs, signals
+from cascade_eval.counts import GROUPS
 from cascade_eval.traffic import keys
 
 if TYPE_CHECKING:
@@ -110,12 +111,23 @@ class Columns:
         """64-bit hash of a column of the case, as text; a null counts as a value of its own in each case."""
         return self._once(("hashes", name), lambda: _hashes(self.batch, name))
 
+    def groups(self) -> NDArray[np.int64]:
+        """Hash group of each case; dependent cases share one."""
+        name = "cluster" if self.batch.has(None, "cluster") else "case_id"
+        return self._once(("groups",), lambda: (self.hashes(name) >> np.uint64(32)).astype(np.int64) % GROUPS)
+
+    def cached(self) -> NDArray[np.bool_]:
+        """Where a cache in front of the cascade answered."""
+        return self._once(("cached",), lambda: self.batch.flags(None, "cached")[0])
+
     def weights(self) -> NDArray[np.float64] | None:
         """Case weights, None where all are one."""
         return self._once(("weights",), lambda: _weights(self.batch))
 
 
 def _hashes(batch: Batch, name: str) -> NDArray[np.uint64]:
+    if name == "case_id" and batch.hashed is not None:
+        return batch.hashed
     column = batch.arrow(None, name)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -104,7 +104,7 @@ def decide(cascade: Cascade, columns: Columns, *, forced: Mapping[tuple[int, int
     Decisions
     """
     batch = columns.batch
-    cached = batch.flags(None, "cached")[0]
+    cached = columns.cached()
     start = starts(cascade, columns)
     walk = _Walk(cascade, columns, forced or {}, batch.cases)
     alive = ~cached

@@ -79,6 +79,12 @@ class Replay:
     def __len__(self) -> int:
         return int(self.chosen.sum())
 
+    def __repr__(self) -> str:
+        # Notebooks and failing assertions show it, and columns are not for reading.
+        where = "".join(f", {column}={value}" for column, value in self.cohort.items())
+        tiers = ", ".join(tier.name for tier in self.cascade.tiers)
+        return f"<Replay of {self.name}{where}: {len(self):,} of {self.columns.batch.cases:,} cases; tiers {tiers}>"
+
     def where(self, **cohort: object) -> Replay:
         """Return the slice of the cases whose columns have these values, compared as text.
 
@@ -93,6 +99,11 @@ class Replay:
             codes = self._codes((column,)) if value == cohorts.OTHER else self.columns.codes((column,))
             if (value,) not in codes.members:
                 names = [member[0] for member in codes.members]
+                own = [stored.name for stored in self.columns.batch.columns if stored.model is None]
+                if any(need.name not in own for need in cohorts.needs((column,))):
+                    raise KeyError(
+                        f"no column '{column}' was read; 'cohorts:' names columns.{did_you_mean(column, own)}"
+                    )
                 raise KeyError(f"no case has {column}={value}.{did_you_mean(value, names)}")
             chosen &= codes.codes == codes.members.index((value,))
         return replace(self, rows=chosen, cohort={**self.cohort, **written}, siblings=None)

@@ -6,6 +6,7 @@ be counted apart and added in any order.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +80,27 @@ class Tallied:
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Pick the counted cases out of a column."""
         return values if self.rows is None else values[self.rows]
+
+    @functools.cached_property
+    def cells(self) -> NDArray[np.int64]:
+        """Number each case's place among members and hash groups."""
+        found: NDArray[np.int64] = self.codes * GROUPS + self.of(self.columns.groups())
+        return found
+
+    def cases(self, *masks: Mask) -> NDArray[np.int64]:
+        """Count the cases of each mask by member, shape (members, masks)."""
+        pattern = self.codes << len(masks)
+        for i, mask in enumerate(masks):
+            pattern |= mask.astype(np.int64) << i
+        table = np.bincount(pattern, minlength=self.size << len(masks)).reshape(self.size, 1 << len(masks))
+        inside = np.arange(1 << len(masks))[:, np.newaxis] >> np.arange(len(masks)) & 1
+        found: NDArray[np.int64] = table @ inside
+        return found
+
+
+def among(values: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """Pick the cases where a mask is true; all of them are not copied."""
+    return values if mask.all() else values[mask]
 
 
 def tally(
@@ -235,12 +257,7 @@ def _signals(t: Tallied, cascade: Cascade, decisions: Decisions) -> NDArray[np.i
                 found.append(np.zeros((t.size, 2), dtype=np.int64))
                 continue
             missing = read & np.isnan(t.columns.value(tier, number, leaf))
-            own, lost = t.of(read).astype(np.bool_), t.of(missing).astype(np.bool_)
-            found.append(
-                np.stack(
-                    [np.bincount(t.codes[own], minlength=t.size), np.bincount(t.codes[lost], minlength=t.size)], axis=1
-                )
-            )
+            found.append(t.cases(t.of(read), t.of(missing)))
     return np.stack(found, axis=1) if found else np.zeros((t.size, 0, 2), dtype=np.int64)
 
 
@@ -254,26 +271,23 @@ def _count_costs(
 ) -> None:
     """Sum what was paid, and what always asking the flagship would have cost, by hash group."""
     known = decided & t.of(decisions.cost_known).astype(np.bool_)
-    cost = t.of(decisions.cost).astype(np.int64)
+    cost = t.of(decisions.cost)
     flagship, flagship_known, estimated = always_flagship(t.columns, cascade, decisions)
     paired = known & t.of(flagship_known).astype(np.bool_)
-    group = _groups(t, "cluster" if t.columns.batch.has(None, "cluster") else "case_id")
-    arrays["request.cost"] = _grouped(t, group, known, cost)
-    arrays["request.cases"] = _grouped(t, group, known, None)
-    arrays["ratio.cost"] = _grouped(t, group, paired, cost)
-    arrays["ratio.flagship"] = _grouped(t, group, paired, t.of(flagship).astype(np.int64))
+    arrays["request.cost"] = _grouped(t, known, cost)
+    arrays["request.cases"] = _grouped(t, known, None)
+    same = np.array_equal(known, paired)
+    arrays["ratio.cost"] = arrays["request.cost"].copy() if same else _grouped(t, paired, cost)
+    arrays["ratio.flagship"] = _grouped(t, paired, t.of(flagship).astype(np.int64, copy=False))
     guessed = paired & t.of(estimated).astype(np.bool_)
-    _count_missing(t, cascade, group, known & ~paired, cost, arrays)
-    arrays["costs"] = np.stack(
-        [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, paired, decided, guessed)], axis=1
-    )
+    _count_missing(t, cascade, known & ~paired, cost, arrays)
+    arrays["costs"] = t.cases(known, paired, decided, guessed)
     _count_tasks(t, known, cost, clusters)
 
 
 def _count_missing(
     t: Tallied,
     cascade: Cascade,
-    group: NDArray[np.int64],
     missing: Mask,
     cost: NDArray[np.int64],
     arrays: dict[str, NDArray[Any]],
@@ -290,17 +304,18 @@ def _count_missing(
     if missing.any():
         asked = _repriced(t.columns, flagship, first, "input_tokens")
         known = t.of(asked.known).astype(np.bool_) & missing
-        arrays["missing.cost"] = _grouped(t, group, missing, cost)
-        arrays["missing.cases"] = _grouped(t, group, missing, None)
-        arrays["missing.asked"] = _grouped(t, group, known, t.of(asked.nano).astype(np.int64))
+        arrays["missing.cost"] = _grouped(t, missing, cost)
+        arrays["missing.cases"] = _grouped(t, missing, None)
+        arrays["missing.asked"] = _grouped(t, known, t.of(asked.nano).astype(np.int64))
         arrays["missing.inputs"] = np.bincount(t.codes[known], minlength=t.size)
 
 
 def _known_sum(t: Tallied, charge: costs.Charge) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sum the calls of known cost by member, and count them."""
     known = t.of(charge.known).astype(np.bool_)
-    total = np.bincount(t.codes[known], weights=t.of(charge.nano)[known], minlength=t.size)
-    return np.rint(total).astype(np.int64), np.bincount(t.codes[known], minlength=t.size)
+    codes = among(t.codes, known)
+    total = np.bincount(codes, weights=among(t.of(charge.nano), known), minlength=t.size)
+    return np.rint(total).astype(np.int64), np.bincount(codes, minlength=t.size)
 
 
 def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
@@ -351,23 +366,22 @@ def always_flagship(columns: Columns, cascade: Cascade, decisions: Decisions) ->
     return nano, charge.known | skipped, below
 
 
-def _groups(t: Tallied, name: str) -> NDArray[np.int64]:
-    """Hash group of each case, so that dependent cases share one."""
-    hashed = t.of(t.columns.hashes(name)).astype(np.uint64)
-    return (hashed >> np.uint64(32)).astype(np.int64) % GROUPS
-
-
-def _grouped(t: Tallied, group: NDArray[np.int64], mask: Mask, values: NDArray[Any] | None) -> NDArray[Any]:
+def _grouped(t: Tallied, mask: Mask, values: NDArray[Any] | None) -> NDArray[Any]:
     """Sum values (or count cases) by member and hash group, weighted; integers where there are no weights."""
     weight = t.columns.weights()
-    shape = (t.size, GROUPS)
+    cells, size = among(t.cells, mask), t.size * GROUPS
     if weight is None and values is None:
-        return histogram(t.codes[mask], group[mask], shape)
-    own = np.ones(int(mask.sum())) if values is None else values[mask]
+        return np.bincount(cells, minlength=size).reshape(t.size, GROUPS)
+    own = None if values is None else among(values, mask)
     if weight is not None:
-        return sums(t.codes[mask], group[mask], shape, own * t.of(weight)[mask])
-    found = sums(t.codes[mask], group[mask], shape, own)
-    return np.rint(found).astype(np.int64) if own.dtype.kind in "iu" else found
+        weighed = among(t.of(weight), mask)
+        found = np.bincount(cells, weights=weighed if own is None else own * weighed, minlength=size)
+    else:
+        found = np.bincount(cells, weights=own, minlength=size)
+    whole = weight is None and own is not None and own.dtype.kind in "iu"
+    table = found.reshape(t.size, GROUPS).astype(np.float64, copy=False)
+    # Sums of whole numbers are whole.
+    return table.astype(np.int64) if whole else table
 
 
 def _count_tasks(t: Tallied, known: Mask, cost: NDArray[np.int64], clusters: dict[str, Clusters]) -> None:
@@ -384,13 +398,10 @@ def _count_tasks(t: Tallied, known: Mask, cost: NDArray[np.int64], clusters: dic
 def _count_latency(
     t: Tallied, decisions: Decisions, decided: Mask, limits: Sequence[float], arrays: dict[str, NDArray[Any]]
 ) -> None:
-    latency = t.of(decisions.latency).astype(np.float64)
+    latency = t.of(decisions.latency)
     known = decided & ~np.isnan(latency)
-    codes, seconds = t.codes[known], latency[known]
-    arrays["latency.known"] = np.stack(
-        [np.bincount(t.codes[known], minlength=t.size), np.bincount(t.codes[decided & ~known], minlength=t.size)],
-        axis=1,
-    )
+    codes, seconds = among(t.codes, known), among(latency, known)
+    arrays["latency.known"] = t.cases(known, decided & ~known)
     arrays["latency"] = histogram(codes, latency_bins(seconds), (t.size, LATENCY_BINS))
     slower = [np.bincount(codes[seconds > limit], minlength=t.size) for limit in limits]
     arrays["slower"] = np.stack(slower, axis=1) if slower else np.zeros((t.size, 0), dtype=np.int64)
@@ -409,18 +420,16 @@ def _count_quality(
     own, reference = t.of(served).astype(np.float64), t.of(flagship).astype(np.float64)
     known = decided & ~np.isnan(own)
     both = known & ~np.isnan(reference)
-    group = _groups(t, "cluster" if t.columns.batch.has(None, "cluster") else "case_id")
     graded = known & (own != 0) & (own != 1)
-    arrays["quality"] = np.stack(
-        [np.bincount(t.codes[mask], minlength=t.size) for mask in (known, graded, known & (own == 1))], axis=1
-    )
+    arrays["quality"] = t.cases(known, graded, known & (own == 1))
+    arrays["quality.beyond"] = t.cases(graded & ((own < 0) | (own > 1)))
     recorded = decided & t.of(np.any(~np.isnan(by_tier), axis=0)).astype(np.bool_)
     arrays["quality.recorded"] = np.bincount(t.codes[recorded], minlength=t.size)
-    arrays["quality.sum"] = _grouped(t, group, known, own)
-    arrays["quality.cases"] = _grouped(t, group, known, None)
+    arrays["quality.sum"] = _grouped(t, known, own)
+    arrays["quality.cases"] = _grouped(t, known, None)
     arrays["retained"] = np.bincount(t.codes[both], minlength=t.size)
-    arrays["retained.cascade"] = _grouped(t, group, both, own)
-    arrays["retained.flagship"] = _grouped(t, group, both, reference)
+    arrays["retained.cascade"] = _grouped(t, both, own)
+    arrays["retained.flagship"] = _grouped(t, both, reference)
     if t.columns.weights() is not None or t.columns.batch.has(None, "cluster"):
         # Its presence says it; counts add, so it must not.
         arrays["quality.weighted"] = np.zeros((t.size, 1), dtype=np.int64)

@@ -52,7 +52,9 @@ def compute(batch: Batch, model: str, options: Options) -> NDArray[np.float64]:
     other = options["model"]
     mine, theirs = answers.coded(batch, model), answers.coded(batch, other)
     rule = options["rule"]
-    same = answers.same_json(mine, theirs) if rule == "same JSON" else answers.same(mine, theirs, answers.KEYS[rule])
+    same = (
+        answers.same_json(mine, theirs) == 1 if rule == "same JSON" else answers.same(mine, theirs, answers.KEYS[rule])
+    )
     known = mine.known & theirs.known & (batch.status(other) == OK)
     return np.where(known, same.astype(np.float64), np.nan)
 

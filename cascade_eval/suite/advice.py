@@ -75,7 +75,7 @@ def _with_noise(verdict: Verdict, judged: Judged, cells: Cells, advice: str | No
     own = cells.get(tuple(verdict.cohort.items()), judged.overall)
     floor = judged.estimate(metrics.METRICS["flagship self-disagreement"], own)
     said = [
-        f"{sentence[0].upper()}{sentence[1:]}." for sentence in noise(floor, verdict.bound.high, str(verdict.bound))
+        f"{sentence[0].upper()}{sentence[1:]}." for sentence in noise(floor, verdict.bound.high, verdict.bound.plain)
     ]
     return " ".join([*said, *([advice] if advice else [])]) or None
 
@@ -134,8 +134,8 @@ def _suggestion(
         if verdict.outcome != "fail":
             return None
         return (
-            f"No threshold of {place.tier.name} proves {verdict.bound} in {where} on these cases: route it to the "
-            "flagship, or give the gate a better signal."
+            f"No threshold of {place.tier.name} holds disagreement in {where} to {verdict.bound.plain} on these cases: "
+            f"{_instead(verdict, promises)}."
         )
     proven = np.flatnonzero(every if every.any() else holds)
     i = int(proven[np.argmin(curve.escalation[proven])])
@@ -149,6 +149,17 @@ def _suggestion(
         f"(bound {budgets.show(float(curve.high[i]), 'rate')}) at {curve.escalation[i]:.1%} escalation. "
         "Confirm it on other cases: it was found on these."
     )
+
+
+def _instead(verdict: Verdict, promises: list[Promise]) -> str:
+    """Say what to do where no threshold helps: a cohort can be routed, all cases cannot."""
+    if verdict.cohort:
+        return "route it to the flagship, or give the gate a better signal"
+    failed = [_name(other) for other, _, _ in promises if other.cohort and other.outcome == "fail"]
+    if not failed:
+        return "give the gate a better signal"
+    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"mend {failed[0]}{more} first, which failed by itself, or give the gate a better signal"
 
 
 def _name(verdict: Verdict) -> str:

@@ -14,7 +14,9 @@ import numpy as np
 
 from cascade_eval import agreement, cohorts, costs, replay, signals, thresholds
 from cascade_eval.cascade import leaves
-from cascade_eval.counts import AGREE, DISAGREE, Counts
+from cascade_eval.counts import DISAGREE, Counts
+from cascade_eval.suite import picks, resemblance
+from cascade_eval.suite.resemblance import Resemblance
 from cascade_eval.traffic import ERROR, REFUSED, TIMEOUT, Field
 
 if TYPE_CHECKING:
@@ -27,15 +29,6 @@ if TYPE_CHECKING:
     from cascade_eval.replay import Columns, Decisions, Rules
     from cascade_eval.suite.survey import OutOfFold
     from cascade_eval.traffic import Batch, Traffic
-
-WORST: Final = 20
-"""Disagreements shown of all cases."""
-
-WORST_EACH: Final = 5
-"""Disagreements shown of each cohort."""
-
-FLIPS: Final = 20
-"""Flips shown of each cohort and direction."""
 
 RIGHT: Final = ("cheap", "flagship", "neither", "both", "unknown")
 """Who was right where they disagreed; columns of the table ``right``."""
@@ -89,46 +82,6 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Picked:
-    """Cases worth looking at, by position in the traffic; each array of shape (n_picked,).
-
-    Parameters
-    ----------
-    cohort
-        Which list they belong to: () for all cases, else ``(family, member)``.
-    position
-        Of the case in the traffic.
-    tier
-        Position of the tier that settled it.
-    order
-        Ascending: the first ones are kept.
-    value
-        What the gate compared.
-    """
-
-    position: NDArray[np.int64]
-    tier: NDArray[np.int64]
-    order: NDArray[np.float64]
-    value: NDArray[np.float64]
-
-    def merged(self, other: Picked, most: int) -> Picked:
-        """Keep the first of both, ties by position, so that the result does not depend on the partition."""
-        position = np.concatenate([self.position, other.position])
-        order = np.concatenate([self.order, other.order])
-        kept = np.lexsort((position, order))[:most]
-        return Picked(
-            position[kept],
-            np.concatenate([self.tier, other.tier])[kept],
-            order[kept],
-            np.concatenate([self.value, other.value])[kept],
-        )
-
-
-Key = tuple[str, tuple[str, ...], tuple[str, ...], str]
-"""Which list of picked cases: cascade, family, member, and ``worst``, ``worse`` or ``better``."""
-
-
-@dataclass(frozen=True, eq=False)
 class Counted:
     """Everything the pass leaves behind; it adds up.
 
@@ -144,31 +97,41 @@ class Counted:
         Number of cases.
     span
         First and last `decided_at` in nanoseconds, None where there is none.
+    resemblance
+        How much the models' rows are alike.
     """
 
     counts: dict[tuple[str, tuple[str, ...]], Counts] = field(default_factory=dict)
-    picked: dict[Key, Picked] = field(default_factory=dict)
+    picked: dict[picks.Key, picks.Picked] = field(default_factory=dict)
     used: Counter[costs.Use] = field(default_factory=Counter)
     cases: int = 0
     span: tuple[int, int] | None = None
+    resemblance: Resemblance = field(default_factory=Resemblance)
 
     def __add__(self, other: Counted) -> Counted:
         if not self.counts:
             return other
-        counts = {key: self.counts[key] + other.counts[key] for key in self.counts}
+        return self._with(other, {key: self.counts[key] + other.counts[key] for key in self.counts})
+
+    def absorb(self, other: Counted) -> Counted:
+        """Add like `+`, into the tables of these counts, which nobody else may hold."""
+        mine = self.counts or {key: Counts(found.members, {}) for key, found in other.counts.items()}
+        return self._with(other, {key: mine[key].absorb(found) for key, found in other.counts.items()})
+
+    def _with(self, other: Counted, counts: dict[tuple[str, tuple[str, ...]], Counts]) -> Counted:
         picked = dict(self.picked)
         for key, found in other.picked.items():
-            picked[key] = picked[key].merged(found, most(key[1], key[3])) if key in picked else found
+            picked[key] = picked[key].merged(found, picks.most(key[1], key[3])) if key in picked else found
         spans = [span for span in (self.span, other.span) if span is not None]
         span = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None
-        return Counted(counts, picked, self.used + other.used, self.cases + other.cases, span)
-
-
-def most(family: tuple[str, ...], kind: str) -> int:
-    """Return how many cases a list keeps."""
-    if kind != "worst":
-        return FLIPS
-    return WORST_EACH if family else WORST
+        return Counted(
+            counts,
+            picked,
+            self.used + other.used,
+            self.cases + other.cases,
+            span,
+            self.resemblance + other.resemblance,
+        )
 
 
 def needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
@@ -211,7 +174,9 @@ def count(plan: Plan, traffic: Traffic, *, executor: Executor | None = None) -> 
     """
     total = Counted()
     for part in _parts(plan, traffic.batches(needs(plan, traffic)), executor):
-        total = total + part
+        total = total.absorb(part)
+        # Its tables are copied; while the next batch is counted, they would only take room.
+        del part
     return expand(plan, total)
 
 
@@ -232,7 +197,14 @@ def _parts(plan: Plan, batches: Iterable[Batch], executor: Executor | None) -> I
 def count_batch(plan: Plan, batch: Batch) -> Counted:
     """Replay one batch through every cascade and count it; `expand` completes what comes back."""
     shared = replay.Columns(batch, plan.rules)
-    part = Counted(cases=batch.cases, span=_span(batch), counts={}, picked={}, used=_used(plan, shared))
+    part = Counted(
+        {},
+        {},
+        _used(plan, shared),
+        batch.cases,
+        _span(batch),
+        resemblance.count(plan, shared),
+    )
     alone = {cascade.name for cascade in plan.cascades}
     for number, variants in enumerate(plan.variants):
         alone -= {cascade.name for cascade in variants.cascades}
@@ -263,7 +235,9 @@ def _count_one(plan: Plan, cascade: Cascade, shared: Columns, part: Counted) -> 
         if before is not None:
             found = _beside(found, replay.pairs(cascade, decisions, columns, family, before))
         part.counts[cascade.name, family] = found
-    _pick(plan, cascade, decisions, columns, before, part)
+    part.picked.update(picks.worst(plan.families, cascade, decisions, columns))
+    if before is not None:
+        part.picked.update(picks.flips(plan.families, cascade, decisions, columns, before))
 
 
 def _count_variants(plan: Plan, number: int, shared: Columns, part: Counted) -> None:
@@ -271,9 +245,7 @@ def _count_variants(plan: Plan, number: int, shared: Columns, part: Counted) -> 
     variants = plan.variants[number]
     lead = variants.cascades[0]
     columns = _columns(plan, shared, lead)
-    where = (variants.place.position, variants.place.number)
-    both = tuple(replay.decide(lead, columns, forced={where: settle}) for settle in (True, False))
-    settled, escalated = both
+    both = settled, escalated = thresholds.forced(lead, columns, variants.place)
     bins = variants.bins(columns)
     for family in plan.families:
         codes = variants.codes(columns, family, bins)
@@ -282,13 +254,20 @@ def _count_variants(plan: Plan, number: int, shared: Columns, part: Counted) -> 
             part.counts[_side(number, side), family] = found
         swept = _swept(plan, lead, escalated, columns, family)
         part.counts[_side(number, "swept"), family] = Counts(columns.codes(family).members, swept)
+    shared_worst = picks.reads_alone(variants, escalated)
+    if shared_worst:
+        part.picked.update(picks.surest(plan.families, variants, settled, columns, bins))
     for cascade in variants.cascades:
-        decisions = variants.decisions(cascade, (settled, escalated), bins)
         before = _baseline(plan, shared, cascade)
+        if before is None and shared_worst:
+            continue
+        decisions = variants.decisions(cascade, both, bins)
         if before is not None:
             for family in plan.families:
                 part.counts[cascade.name, family] = replay.pairs(cascade, decisions, columns, family, before)
-        _pick(plan, cascade, decisions, columns, before, part)
+            part.picked.update(picks.flips(plan.families, cascade, decisions, columns, before))
+        if not shared_worst:
+            part.picked.update(picks.worst(plan.families, cascade, decisions, columns))
 
 
 def _side(number: int, side: str) -> str:
@@ -317,7 +296,7 @@ def expand(plan: Plan, counted: Counted) -> Counted:
 
 def _beside(left: Counts, right: Counts) -> Counts:
     """Put tables of the same members into one."""
-    aligned = right.align(left.members)
+    aligned = right if right.members == left.members else right.align(left.members)
     return replace(left, arrays={**left.arrays, **aligned.arrays}, clusters={**left.clusters, **aligned.clusters})
 
 
@@ -344,20 +323,6 @@ def _swept(
 ) -> Mapping[str, NDArray[Any]]:
     tried = {name: edges for (owner, name), edges in plan.tried.items() if owner == cascade.name}
     return thresholds.count(cascade, decisions, columns, family, tried).arrays if tried else {}
-
-
-def _pick(
-    plan: Plan,
-    cascade: Cascade,
-    decisions: Decisions,
-    columns: Columns,
-    before: tuple[Cascade, Decisions] | None,
-    part: Counted,
-) -> None:
-    """Note the cases worth looking at."""
-    part.picked.update(_worst(plan, cascade, decisions, columns))
-    if before is not None:
-        part.picked.update(_flips(plan, cascade, decisions, columns, before))
 
 
 def _columns(plan: Plan, shared: Columns, cascade: Cascade) -> Columns:
@@ -441,70 +406,10 @@ for _name, _code in (
 def right(columns: Columns, model: str, flagship: str) -> NDArray[np.int8]:
     """Say who was right in each case, with the codes of `agreement`."""
     key = ("right", model, flagship)
+    has = columns.batch.has
+    if not has(None, "expected") and not (has(model, "score") and has(flagship, "score")):
+        return np.full(columns.batch.cases, agreement.UNKNOWN, dtype=np.int8)
     if key not in columns.kept:
         columns.kept[key] = agreement.who_of(columns.quality(model), columns.quality(flagship))
     found: NDArray[np.int8] = columns.kept[key]
     return found
-
-
-def _worst(plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns) -> dict[Key, Picked]:
-    """Find the unescalated disagreements each gate was surest of."""
-    picked: dict[Key, Picked] = {}
-    for position, tier in enumerate(cascade.tiers[:-1]):
-        wrong = ~decisions.cached & (decisions.settled == position) & (decisions.served == DISAGREE)
-        rows = np.flatnonzero(wrong)
-        if not len(rows):
-            continue
-        leaf = next(leaves(tier.gate))
-        value = columns.value(tier, 0, leaf)[rows].astype(np.float64)
-        order = np.nan_to_num(-value if leaf.surer == "higher" else value, nan=np.inf)
-        found = Picked(rows + columns.batch.first, np.full(len(rows), position), order, value)
-        _spread(picked, plan, cascade.name, "worst", found, rows, columns)
-    return picked
-
-
-def _flips(
-    plan: Plan, cascade: Cascade, decisions: Decisions, columns: Columns, before: tuple[Cascade, Decisions]
-) -> dict[Key, Picked]:
-    """Find the cases that began, and those that ceased, to disagree."""
-    state = replay.paired_state(before, (cascade, decisions))
-    was, now = state // 27, (state // 3) % 3
-    picked: dict[Key, Picked] = {}
-    for kind, mask in (
-        ("worse", (was == AGREE) & (now == DISAGREE)),
-        ("better", (was == DISAGREE) & (now == AGREE)),
-    ):
-        rows = np.flatnonzero(mask & ~decisions.cached)
-        nothing = np.zeros(len(rows))
-        found = Picked(rows + columns.batch.first, decisions.settled[rows].astype(np.int64), nothing, nothing)
-        _spread(picked, plan, cascade.name, kind, found, rows, columns)
-    return picked
-
-
-def _spread(
-    picked: dict[Key, Picked],
-    plan: Plan,
-    name: str,
-    kind: str,
-    found: Picked,
-    rows: NDArray[np.int64],
-    columns: Columns,
-) -> None:
-    """Add cases to the list of all, and to those of their cohorts, keeping only the first of each."""
-    best = np.lexsort((found.position, found.order))
-    for family in dict.fromkeys([(), *plan.families]):
-        codes = columns.codes(family)
-        size, limit = len(codes.members), most(family, kind)
-        small = np.uint16 if size < 65_536 else np.int64
-        mine = codes.codes[rows][best].astype(small)
-        # A stable sort of small integers is a radix sort; it keeps the best of each cohort in front.
-        order = np.argsort(mine, kind="stable")
-        ends = np.cumsum(np.bincount(mine, minlength=size))
-        rank = np.arange(len(order)) - np.repeat(np.concatenate([[0], ends[:-1]]), np.diff(ends, prepend=0))
-        kept = best[order[rank < limit]]
-        owners = codes.codes[rows][kept]
-        for member in np.unique(owners).tolist():
-            own = kept[owners == member]
-            key = (name, family, codes.members[member], kind)
-            part = Picked(found.position[own], found.tier[own], found.order[own], found.value[own])
-            picked[key] = picked[key].merged(part, limit) if key in picked else part

@@ -15,7 +15,7 @@ from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
 from cascade_eval.cascade import Cascade, leaves
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
-from cascade_eval.suite import advice, checking, counting, records, repeats, survey
+from cascade_eval.suite import advice, checking, counting, records, repeats, resemblance, survey
 from cascade_eval.suite import ages as ages_
 from cascade_eval.suite.judged import Cell, Data, Judged, Watching, routed
 from cascade_eval.verdicts import Estimate, Verdict
@@ -114,6 +114,7 @@ def evaluate(
     counted = _with_repeats(made, counted, traffic)
     if counted.cases == 0:
         raise DataError([Problem("no cases: there is nothing to judge", data.path)])
+    resemblance.check(suite, made, counted, data)
     ages = _Ages(_ages(made, seen, now), ages_.audit(made, traffic, now) if _asks_age(suite) else {})
     judged = tuple(
         _judged(suite, cascade, made, counted, data, baselines.get(cascade.name), traffic, ages, watching)

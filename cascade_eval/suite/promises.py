@@ -126,7 +126,7 @@ def _of_metric(
         scope = _scope(where, here, words, lines, problems)
         bound = _bound(phrase, metric, here, lines, problems)
         if bound is not None and bound.watched and name != WATCHED:
-            message = f"'{name}' cannot be watched weekly; only '{WATCHED}' can. Write '{_plainly(bound)}'."
+            message = f"'{name}' cannot be watched weekly; only '{WATCHED}' can. Write '{bound.plain}'."
             problems.append(lines.problem(message, *here))
         if scope is not None and name in WHOLE and scope.kind != "overall":
             problems.append(
@@ -174,10 +174,6 @@ def _bound(
     except ValueError as error:
         problems.append(lines.problem(str(error), *here))
         return None
-
-
-def _plainly(bound: budgets.Bound) -> str:
-    return bound.text.removesuffix(f", {budgets.WEEKLY}")
 
 
 def notes(promised: tuple[budgets.Budget, ...]) -> list[Problem]:

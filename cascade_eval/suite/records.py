@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cascade_eval import baseline, calibration, cohorts, costs, metrics, replay, sequential, thresholds
+from cascade_eval import baseline, cohorts, costs, metrics, replay, sequential
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
-from cascade_eval.suite import advice, counting
+from cascade_eval.suite import advice, counting, curves, picks, resemblance
 from cascade_eval.suite.judged import routed
 from cascade_eval.traffic import Batch, Field
 
@@ -20,14 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cascade_eval.cascade import Cascade
-    from cascade_eval.suite.counting import Counted, Picked, Plan
+    from cascade_eval.suite.counting import Counted, Plan
     from cascade_eval.suite.judged import Cell, Data, Judged, Watching
     from cascade_eval.suite.nouns import Suite
+    from cascade_eval.suite.picks import Picked
     from cascade_eval.suite.survey import Surveyed
     from cascade_eval.traffic import Traffic
-
-POINTS, POINTS_EACH = 201, 51
-"""Most points of a sweep in evidence, of all cases and of each cohort."""
 
 _ALWAYS: Final = ("escalation", "disagreement", "cost", "savings", "coverage", "audited")
 """Metrics shown even where they have no value, with the reason."""
@@ -60,7 +57,7 @@ def record(
     now
         For ages.
     """
-    texts = _Texts(traffic, counted, plan)
+    texts, drawn = _Texts(traffic, counted, plan), curves.Drawn(plan)
     cached = sum(int(each.overall.counts["states"][0][-1]) for each in judged[:1])
     return {
         "suite": suite.name,
@@ -80,11 +77,11 @@ def record(
         "cohorts": [column.name for column in suite.cohorts],
         "agreement": _written(suite.agreement),
         "floors": {"coverage": suite.coverage, "audited": suite.audited},
-        "notes": [*_notes(suite, traffic, seen, judged), *watching.notes],
+        "notes": [*_notes(suite, traffic, counted, seen, judged), *watching.notes],
         "prices": [
             {key: value for key, value in use.items() if key != "calls"} for use in costs.provenance(counted.used)
         ],
-        "cascades": [_cascade(suite, each, plan, texts, now=now) for each in judged],
+        "cascades": [_cascade(suite, each, plan, texts, drawn, now=now) for each in judged],
         **watching.blocks,
     }
 
@@ -119,7 +116,7 @@ def _instant(microseconds: int) -> str:
     return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)).isoformat()
 
 
-def _notes(suite: Suite, traffic: Traffic, seen: Surveyed, judged: Sequence[Judged]) -> Iterator[str]:
+def _notes(suite: Suite, traffic: Traffic, counted: Counted, seen: Surveyed, judged: Sequence[Judged]) -> Iterator[str]:
     """Say in sentences what was found out on the way, and what was not measured."""
     for note in suite.notes:
         yield str(note)
@@ -135,6 +132,7 @@ def _notes(suite: Suite, traffic: Traffic, seen: Surveyed, judged: Sequence[Judg
     }
     for (name, tier, number), value in seen.found.items():
         yield f"{name}: 'escalate: {shares[name, tier, number]:.3g}' of {tier} stands for the threshold {value!r} on this data"
+    yield from resemblance.notes(counted, seen)
     for each in judged:
         yield from _cascade_notes(suite, each)
     if suite.inconclusive == "fail":
@@ -171,7 +169,9 @@ def _cascade_notes(suite: Suite, judged: Judged) -> Iterator[str]:
             yield from advice.noise(floor, budget.bound.high, str(budget.bound))
 
 
-def _cascade(suite: Suite, judged: Judged, plan: Plan, texts: _Texts, *, now: dt.datetime) -> dict[str, Any]:
+def _cascade(
+    suite: Suite, judged: Judged, plan: Plan, texts: _Texts, drawn: curves.Drawn, *, now: dt.datetime
+) -> dict[str, Any]:
     cascade = judged.cascade
     budgeted = {budget.metric for budget in suite.budgets}
     cells = [cell for family in plan.families if family for cell in judged.cells[family]]
@@ -184,7 +184,7 @@ def _cascade(suite: Suite, judged: Judged, plan: Plan, texts: _Texts, *, now: dt
             {
                 "tier": tier.name,
                 "signal": str(leaf.signal),
-                "threshold": _finite(leaf.threshold),
+                "threshold": curves.finite(leaf.threshold),
                 "escalate": leaf.escalate,
                 "surer": leaf.surer,
             }
@@ -194,8 +194,8 @@ def _cascade(suite: Suite, judged: Judged, plan: Plan, texts: _Texts, *, now: dt
         "overall": _cell(judged.overall, judged, budgeted),
         "cohorts": [_cohort_cell(cell, judged, budgeted) for cell in cells],
         "verdicts": [verdict.record() for verdict in judged.verdicts],
-        "sweep": [point for cell in (judged.overall, *cells) for point in _sweep(cell, judged, plan)],
-        "calibration": [entry for cell in (judged.overall, *cells) for entry in _calibration(cell, judged, plan)],
+        "sweep": [point for cell in (judged.overall, *cells) for point in drawn.sweep(cell, judged)],
+        "calibration": [entry for cell in (judged.overall, *cells) for entry in drawn.calibration(cell, judged)],
         "flips": [entry for cell in (judged.overall, *cells) for entry in _flips(cell, judged, texts)],
         "worst": _worst(judged, plan, texts),
         "funnel": _funnel(judged),
@@ -226,105 +226,6 @@ def _cohort_cell(cell: Cell, judged: Judged, budgeted: set[str]) -> dict[str, An
     }
 
 
-def _sweep(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, Any]]:
-    most = POINTS_EACH if cell.family else POINTS
-    for place in thresholds.places(judged.cascade):
-        tried = plan.tried.get((judged.cascade.name, place.name))
-        if tried is None or f"sweep.{place.name}" not in cell.counts or not len(tried.values):
-            continue
-        curve = thresholds.read(cell.counts, cell.place, place, tried, confidence=None)
-        for i in _thinned(curve.thresholds, place.leaf.threshold, most):
-            yield {
-                "cohort": cell.cohort,
-                "thresholds": {place.tier.name: float(curve.thresholds[i])},
-                "escalation": _finite(curve.escalation[i]),
-                "disagreement": _finite(curve.disagreement[i]),
-                "cost": _finite(curve.cost[i]),
-                "cases_kept": round(curve.kept[i]),
-            }
-
-
-def _thinned(values: np.ndarray[Any, Any], operating: float | None, most: int) -> list[int]:
-    """Positions of at most so many thresholds, evenly spread, the ends and the operating one among them."""
-    if len(values) <= most:
-        return list(range(len(values)))
-    spread = np.unique(np.rint(np.linspace(0, len(values) - 1, most - 1)).astype(int)).tolist()
-    at = np.flatnonzero(values == operating).tolist() if operating is not None else []
-    return sorted({*spread, *at})
-
-
-def _calibration(cell: Cell, judged: Judged, plan: Plan) -> Iterator[dict[str, Any]]:
-    """Describe how well each gate's value predicts agreement, from counts by bin."""
-    for place in thresholds.places(judged.cascade):
-        tried = plan.tried.get((judged.cascade.name, place.name))
-        if tried is None or f"reliability.{place.name}" not in cell.counts:
-            continue
-        nobs, agree, total = cell.counts[f"reliability.{place.name}"][cell.place].T
-        some = nobs > 0
-        if not some.any():
-            continue
-        value = total[some] / nobs[some]
-        if place.leaf.surer == "lower":
-            value = -value
-        recipe = place.leaf.calibrate
-        yield {
-            "tier": place.tier.name,
-            "signal": str(place.leaf.signal),
-            "recipe": None if recipe is None else recipe.kind,
-            "cohort": cell.cohort,
-            **_scores(value, nobs[some], agree[some], judged.context.confidence, complete=tried.complete),
-        }
-
-
-def _scores(
-    value: np.ndarray[Any, Any],
-    nobs: np.ndarray[Any, Any],
-    agree: np.ndarray[Any, Any],
-    confidence: float,
-    *,
-    complete: bool,
-) -> dict[str, Any]:
-    """Score binned values: each bin is two weighted points, its agreeing and its disagreeing cases."""
-    y_true = np.concatenate([np.ones(len(value)), np.zeros(len(value))])
-    y_score = np.concatenate([value, value])
-    weight = np.concatenate([agree, nobs - agree])
-    used = weight > 0
-    y_true, y_score, weight = y_true[used], y_score[used], weight[used]
-    probability = bool(np.all((y_score >= 0) & (y_score <= 1)))
-    both = 0 < y_true @ weight < weight.sum()
-    diagram = calibration.reliability(y_true, y_score, bins=10, confidence=confidence, sample_weight=weight)
-    found: dict[str, Any] = {
-        "nobs": round(float(weight.sum())),
-        "auroc": _finite(calibration.auroc(y_true, y_score, sample_weight=weight)) if both else None,
-        "note": None if complete else "computed from a thousand bins of the value",
-        "bins": [
-            {
-                "low": float(diagram.low[i]),
-                "high": float(diagram.high[i]),
-                "nobs": round(float(diagram.nobs[i])),
-                "mean": _finite(diagram.mean[i]),
-                "agree": _finite(diagram.agree[i]),
-                "bound_low": _finite(diagram.bound_low[i]),
-                "bound_high": _finite(diagram.bound_high[i]),
-            }
-            for i in range(len(diagram.nobs))
-        ],
-    }
-    if not probability:
-        found["note"] = "not a probability: calibrate it before reading its value as one"
-        return found
-    z, p = calibration.spiegelhalter(y_true, y_score, sample_weight=weight)
-    return {
-        **found,
-        "brier": _finite(calibration.brier(y_true, y_score, sample_weight=weight)),
-        "log_loss": _finite(calibration.log_loss(y_true, y_score, sample_weight=weight)),
-        "debiased_error": _finite(calibration.debiased_error(y_true, y_score, sample_weight=weight)),
-        "ece": _finite(calibration.ece(y_true, y_score, binning="equal-mass", sample_weight=weight)),
-        "spiegelhalter_z": _finite(z),
-        "spiegelhalter_p": _finite(p),
-    }
-
-
 def _flips(cell: Cell, judged: Judged, texts: _Texts) -> Iterator[dict[str, Any]]:
     if "pairs" not in cell.counts:
         return
@@ -332,7 +233,7 @@ def _flips(cell: Cell, judged: Judged, texts: _Texts) -> Iterator[dict[str, Any]
     if found is None:
         return
     cases = [*texts.flips(judged, cell, "worse"), *texts.flips(judged, cell, "better")]
-    yield {**found, "cases": cases[: counting.FLIPS]}
+    yield {**found, "cases": cases[: picks.FLIPS]}
 
 
 def _worst(judged: Judged, plan: Plan, texts: _Texts) -> list[dict[str, Any]]:
@@ -419,7 +320,7 @@ class _Texts:
         ]
         if not parts:
             return None
-        most = counting.most(cell.family, kind)
+        most = picks.most(cell.family, kind)
         found = parts[0]
         for part in parts[1:]:
             found = found.merged(part, most)
@@ -472,7 +373,7 @@ class _Texts:
                     "case_id": str(self._text(None, "case_id", row)),
                     "cohort": self._cohort(row),
                     "tier": judged.cascade.tiers[tier].name,
-                    "value": _finite(value),
+                    "value": curves.finite(value),
                     "answer": self._answer(judged.cascade, tier, row),
                     "flagship_answer": _shown(self._text(judged.cascade.flagship.model, "answer", row)),
                     "expected": _shown(self._text(None, "expected", row)),
@@ -508,10 +409,3 @@ def _shown(value: Any) -> str | None:
         return None
     text = value if isinstance(value, str) else cohorts.text(value)
     return text if len(text) <= 2000 else text[:1999] + "…"
-
-
-def _finite(value: Any) -> float | None:
-    if value is None:
-        return None
-    plain = float(value)
-    return plain if math.isfinite(plain) else None

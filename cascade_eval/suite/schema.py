@@ -84,5 +84,11 @@ _AGREEMENT = {
         {"enum": ["exact", "same label", "same number", "same JSON", "judged"]},
         {"type": "string", "pattern": rf"^(within|similar) {_NUMBER}$", "examples": ["within 0.15", "similar 0.9"]},
         {"type": "object", "minProperties": 1, "maxProperties": 1},
+        {
+            "type": "object",
+            "required": ["rule", "empty answers"],
+            "additionalProperties": False,
+            "properties": {"rule": True, "empty answers": {"enum": ["agree", "unknown"]}},
+        },
     ]
 }

@@ -212,7 +212,9 @@ def _look(
             wanted |= agreement.needs(rules.agreement, tier.model, cascade.flagship.model)
             wanted |= cohorts.needs(leaf.calibrate.per)
     looks = {key: _Look() for key in jobs}
-    for batch in traffic.batches(wanted & traffic.fields):
+    # Only folds need ids here; else they are left to the pass that counts.
+    ids = any(leaf.calibrate is not None for *_, leaf in gates)
+    for batch in traffic.batches(wanted & traffic.fields, ids=ids):
         columns = Columns(batch, rules)
         for key, (cascade, position, leaf, whole) in jobs.items():
             _see(looks[key], columns, cascade, cascade.tiers[position], leaf, whole=whole)

@@ -20,7 +20,7 @@ from cascade_eval.thresholds.pairs import POINTS, Pair, pair
 from cascade_eval.thresholds.paths import PairSelection, PairStep, select_pair
 from cascade_eval.thresholds.places import EDGES, Edges, Place, edges, places
 from cascade_eval.thresholds.selection import Selection, Step, certified, conformal, select
-from cascade_eval.thresholds.sweeping import Sweep, count, read, sweep
+from cascade_eval.thresholds.sweeping import Sweep, count, forced, read, sweep
 from cascade_eval.thresholds.targets import Target, target
 from cascade_eval.thresholds.variants import Variants, variants
 
@@ -46,6 +46,7 @@ __all__ = [
     "cpt",
     "curve",
     "edges",
+    "forced",
     "front",
     "hull",
     "ibc_lift",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from cascade_eval.cascade import Cascade, leaves
+from cascade_eval.thresholds.grid import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,13 +76,18 @@ class Edges:
 
     def bins(self, compared: NDArray[np.floating]) -> NDArray[np.int64]:
         """Count, for each case, the thresholds at which it settles; 0 where the value is missing."""
-        sign = 1.0 if self.surer == "higher" else -1.0
-        ascending = self.values * sign
         if compared.dtype == np.float32:
-            # The threshold is compared in the precision of the recorded column.
-            ascending = ascending.astype(np.float32)
-        found = np.searchsorted(ascending, compared * np.asarray(sign, compared.dtype), side="right")
-        return np.where(np.isnan(compared), 0, found)
+            return self._single.place(compared if self.surer == "higher" else -compared)
+        return self._double.place(compared if self.surer == "higher" else -compared)
+
+    @functools.cached_property
+    def _double(self) -> Grid:
+        return Grid(self.values if self.surer == "higher" else -self.values)
+
+    @functools.cached_property
+    def _single(self) -> Grid:
+        # The threshold is compared in the precision of the recorded column.
+        return Grid((self.values if self.surer == "higher" else -self.values).astype(np.float32))
 
 
 def edges(

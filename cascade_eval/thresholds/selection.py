@@ -10,6 +10,7 @@ allowed error. Where nothing is certified the answer is no threshold, never the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
@@ -33,6 +34,9 @@ GRID: Final = 140
 
 _MOST: Final = 0.95
 """Latest start, as a share of the cases."""
+
+_FEW: Final = 30
+"""Kept cases whose observed rate is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +156,18 @@ def select(
     wrong = np.asarray(disagrees, dtype=np.float64) > 0
     thresholds = _grid(value, grid, surer)
     kept, bad = _counts(value, wrong, thresholds)
+    walks = max(len(starts), 1)
     p, reached = certified(
         kept, bad, len(value), at_most=at_most, delta=delta, harm=harm, starts=() if harm == "joint" else starts,
-        walks=max(len(starts), 1),
+        walks=walks,
     )  # fmt: skip
     sign = 1.0 if surer == "higher" else -1.0
     steps = tuple(
         Step(float(t) * sign, int(k), int(b), float(q), bool(r))
         for t, k, b, q, r in zip(thresholds, kept, bad, p, reached, strict=True)
     )
-    return _selection(steps, len(value), at_most, delta, harm, value, wrong)
+    chosen = _chosen(steps, len(value), at_most, delta, harm)
+    return _refused(steps, value, wrong, at_most, delta, harm, delta / walks) if chosen is None else chosen
 
 
 def certified(
@@ -295,51 +301,59 @@ def _walk(p: Floats, begin: int, level: float) -> NDArray[np.bool_]:
     return reached
 
 
-def _selection(
+def _chosen(
+    steps: tuple[Step, ...], nobs: int, target: float, delta: float, harm: Literal["disagreement", "joint"]
+) -> Selection | None:
+    best = next((step for step in reversed(steps) if step.certified), None)
+    if best is None:
+        return None
+    counted = (
+        f"{best.kept:,} kept cases disagree" if harm == "disagreement" else f"{nobs:,} cases are kept and disagree"
+    )
+    reason = f"{best.disagreeing:,} of {counted}: at most {target:.3g} is certified with confidence {1 - delta:.3g}"
+    return Selection(best.threshold, target, delta, harm, nobs, 1 - best.kept / nobs, best, steps, reason)
+
+
+def _refused(
     steps: tuple[Step, ...],
-    nobs: int,
+    value: Floats,
+    wrong: NDArray[np.bool_],
     target: float,
     delta: float,
     harm: Literal["disagreement", "joint"],
-    value: Floats,
-    wrong: NDArray[np.bool_],
+    level: float,
 ) -> Selection:
-    certified = [step for step in steps if step.certified]
-    if certified:
-        best = certified[-1]
-        reason = (
-            f"{best.disagreeing:,} of {best.kept:,} kept cases disagree: at most {target:.3g} is certified with "
-            f"confidence {1 - delta:.3g}"
-        )
-        return Selection(best.threshold, target, delta, harm, nobs, 1 - best.kept / nobs, best, steps, reason)
-    needed = _needed(value, wrong, target, delta)
-    more = "more than 100,000 labelled cases" if needed is None else f"about {needed:,} labelled cases"
-    lowest = min((step.disagreeing / step.kept for step in steps if step.kept >= 30), default=None)
-    if lowest is not None and lowest >= target:
-        reason = (
-            f"no threshold keeps 30 or more cases with less than {target:.3g} disagreement (the best has {lowest:.3g}): "
-            "route these cases to the flagship, or give the gate a better signal"
-        )
+    nobs = len(value)
+    # Joint harm shrinks with the kept cases, so that more labels always help.
+    large = [step.disagreeing / step.kept for step in steps if step.kept >= _FEW and harm == "disagreement"]
+    if large and min(large) >= target:
         needed = None
+        reason = (
+            f"no threshold keeps {_FEW} or more cases with less than {target:.3g} disagreement (the best has "
+            f"{min(large):.3g}): route these cases to the flagship, or give the gate a better signal"
+        )
     else:
+        needed = _needed(value, wrong, target, level, harm)
+        more = "more than 100,000 labelled cases" if needed is None else f"about {needed:,} labelled cases"
         reason = f"{nobs:,} labelled cases certify no threshold at {target:.3g}; {more} probably would"
     return Selection(None, target, delta, harm, nobs, 1.0, None, steps, reason, needed)
 
 
-def _needed(value: Floats, wrong: NDArray[np.bool_], target: float, delta: float) -> int | None:
+def _needed(
+    value: Floats, wrong: NDArray[np.bool_], target: float, level: float, harm: Literal["disagreement", "joint"]
+) -> int | None:
     """Labelled cases at which the best of the observed rates would be certified, with as many kept in proportion."""
-    known = ~np.isnan(value)
-    thresholds = np.unique(value[known])[::-1]
+    thresholds = np.unique(value[~np.isnan(value)])[::-1]
     kept, bad = _counts(value, wrong, thresholds)
-    some = kept >= min(30, max(1, len(value) // 10))
-    if not some.any():
-        return None
-    wanted = []
-    rates = (bad[some] + 0.5) / (kept[some] + 1)
-    shares = kept[some] / len(value)
-    for rate, share in zip(rates[:: max(1, len(rates) // 6)], shares[:: max(1, len(rates) // 6)], strict=True):
-        if rate < target:
-            _, always = bounds.power_needed(float(rate), target, alpha=delta / len(STARTS), power=0.8)
-            if always is not None:
-                wanted.append(int(np.ceil(always / share)))
-    return min(wanted) if wanted and min(wanted) <= 100_000 else None
+    some = kept >= min(_FEW, max(1, len(value) // 10))
+    among = kept if harm == "disagreement" else np.full_like(kept, len(value))
+    rates, shares = (bad[some] + 0.5) / (among[some] + 1), among[some] / len(value)
+    # The search for a size is slow beside the rest, and neighbouring thresholds need about the same.
+    every = max(1, len(rates) // 6)
+    wanted = [
+        math.ceil(always / share)
+        for rate, share in zip(rates[::every].tolist(), shares[::every].tolist(), strict=True)
+        if rate < target and (always := bounds.power_needed(rate, target, alpha=level, power=0.8)[1]) is not None
+    ]
+    fewest = min(wanted, default=None)
+    return fewest if fewest is not None and fewest <= 100_000 else None

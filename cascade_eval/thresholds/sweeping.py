@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_eval import bounds
 from cascade_eval.counts import AGREE, DISAGREE, Counts, sums
-from cascade_eval.replay import Columns, always_flagship, decide, served_quality
+from cascade_eval.replay import Columns, always_flagship, among, decide, served_quality
 from cascade_eval.thresholds import windows
 from cascade_eval.thresholds.places import Edges, Place, edges, places, without
 
@@ -104,21 +104,22 @@ def _planes(
     value = columns.value(place.tier, place.number, place.leaf)
     bins = tried.bins(value)
     shape = (members, len(tried.values) + 1)
-    forced = [decide(cascade, columns, forced={where: settle}) for settle in (True, False)]
+    both = forced(cascade, columns, place)
+
+    own, own_bins = among(codes, inside), among(bins, inside)
 
     def summed(of: Callable[[Decisions], list[Floats]], anyway: Sequence[Floats | None]) -> tuple[Floats, Floats]:
         sides = np.zeros((*shape, 2, len(anyway)))
-        for side, one in enumerate(forced):
+        for side, one in enumerate(both):
             for q, (column, fixed) in enumerate(zip(of(one), anyway, strict=True)):
-                different = column if fixed is None else column - fixed
-                some = inside & (different != 0)
-                if some.any():
-                    sides[:, :, side, q] = sums(codes[some], bins[some], shape, different[some])
+                different = among(column if fixed is None else column - fixed, inside)
+                if different.any():
+                    sides[:, :, side, q] = sums(own, own_bins, shape, different)
         rest = np.zeros((members, len(anyway)))
         for q, (column, fixed) in enumerate(zip(of(decisions), anyway, strict=True)):
             rest[:, q] = np.bincount(codes[outside], weights=column[outside], minlength=members)
             if fixed is not None:
-                rest[:, q] += np.bincount(codes[inside], weights=fixed[inside], minlength=members)
+                rest[:, q] += np.bincount(own, weights=among(fixed, inside), minlength=members)
         return sides, rest
 
     planes: dict[str, NDArray[Any]] = {}
@@ -127,6 +128,16 @@ def _planes(
         planes["grades"], planes["ungated"] = summed(lambda one: grades(cascade, one, columns), [None] * len(GRADES))
     planes["reliability"] = _reliability(cascade, columns, place, inside, bins, codes, shape, value)
     return planes
+
+
+def forced(cascade: Cascade, columns: Columns, place: Place) -> tuple[Decisions, Decisions]:
+    """Replay as if a leaf settled every case that reads it, and as if it escalated them all; once for all thresholds."""
+    key = ("forced", place.name, without(cascade, place))
+    if key not in columns.kept:
+        where = (place.position, place.number)
+        columns.kept[key] = tuple(decide(cascade, columns, forced={where: settle}) for settle in (True, False))
+    found: tuple[Decisions, Decisions] = columns.kept[key]
+    return found
 
 
 def quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[Floats]:
@@ -342,11 +353,10 @@ def _latencies(replay: Replay, place: Place, tried: Edges) -> Floats:
     bins = np.where(read, tried.bins(replay.columns.value(place.tier, place.number, place.leaf)[counted]), 0)
     order = np.argsort(bins, kind="stable")
     seconds, present = [], []
-    for settle in (True, False):
+    for one in forced(replay.cascade, replay.columns, place):
         # A case that does not read the leaf is the same whatever that says, so it may stand on either side.
-        forced = decide(replay.cascade, replay.columns, forced={where: settle})
-        seconds.append(forced.latency[counted][order])
-        present.append((forced.settled >= 0)[counted][order])
+        seconds.append(one.latency[counted][order])
+        present.append((one.settled >= 0)[counted][order])
     first = np.searchsorted(bins[order], np.arange(len(tried.values)), side="right")
     return windows.quantiles(
         np.concatenate(seconds), np.concatenate(present), first, len(order), (0.5, 0.95), unknown=UNKNOWN

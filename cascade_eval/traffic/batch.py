@@ -48,11 +48,14 @@ class Batch:
         `Field(model, "status")` of type int8 with the codes of this module.
     first
         Position of the first case in the traffic this is part of.
+    hashed
+        Hash of each case's id, shape (cases,), where reading has computed it.
     """
 
     cases: int
     columns: Mapping[Field, pa.Array]
     first: int = 0
+    hashed: NDArray[np.uint64] | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -96,18 +99,17 @@ class Batch:
         return (np.where(known, values, 0) if column.null_count else values), known
 
     def codes(self, model: str | None, name: str) -> tuple[NDArray[np.int32], list[object]]:
-        """Dictionary-encode a column: codes of shape (cases,), -1 where null, and the values they stand for."""
+        """Dictionary-encode a column: codes of shape (cases,), -1 where null, and the values that occur."""
         field = Field(model, name)
         if field not in self.columns or pa.types.is_null(self.columns[field].type):
             return np.full(self.cases, -1, dtype=np.int32), []
-        column = self.columns[field]
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
+        stored = self.columns[field]
+        under = pa.types.is_dictionary(stored.type)
+        column = stored if under else stored.dictionary_encode()
         indices = column.indices.cast(pa.int32())
         codes = view(indices, np.int32)
-        return (
-            np.where(valid(indices), codes, np.int32(-1)) if indices.null_count else codes
-        ), column.dictionary.to_pylist()
+        codes = np.where(valid(indices), codes, np.int32(-1)) if indices.null_count else codes
+        return _occurring(codes, column.dictionary) if under else (codes, column.dictionary.to_pylist())
 
     def flags(self, model: str | None, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return a yes/no column: true where it is truthy, and where it is known; both of shape (cases,)."""
@@ -138,12 +140,24 @@ class Batch:
             self,
             cases=len(rows),
             columns={field: column.take(picked) for field, column in self.columns.items()},
+            hashed=None if self.hashed is None else self.hashed[rows],
         )
 
     def text(self, model: str | None, name: str, row: int) -> object:
         """Return one cell as a Python object, None where null or where the column does not exist."""
         field = Field(model, name)
         return self.columns[field][row].as_py() if field in self.columns else None
+
+
+def _occurring(codes: NDArray[np.int32], dictionary: pa.Array) -> tuple[NDArray[np.int32], list[object]]:
+    """Leave out the values of a stored dictionary that no case here has."""
+    cases = np.bincount(codes + np.int32(1), minlength=len(dictionary) + 1)[1:]
+    present = np.flatnonzero(cases)
+    if len(present) < len(cases):
+        place = np.full(len(cases) + 1, -1, dtype=np.int32)
+        place[present] = np.arange(len(present), dtype=np.int32)
+        codes, dictionary = place[codes], dictionary.take(array(present))
+    return codes, dictionary.to_pylist()
 
 
 # Arrow's own `to_numpy`, `pa.array` and `pa.scalar` import pandas, which costs more than most evaluations; the buffers

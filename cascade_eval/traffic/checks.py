@@ -70,6 +70,8 @@ def read(name: str, column: pa.Array) -> tuple[pa.Array, Findings]:
     """
     if pa.types.is_null(column.type):
         return (array(np.full(len(column), OK, np.int8)), []) if name == "status" else (column, [])
+    if pa.types.is_dictionary(column.type) and (name == "case_id" or has_rules(name, column.type)):
+        column = column.dictionary_decode()
     if name == "status":
         return _statuses(column)
     if name == "decided_at":

@@ -70,29 +70,36 @@ class Findings:
         for (column, sentence), pieces in self._rows.items():
             rows = _sorted([pieces])
             files = np.array([self._source.parts[index].file for index in self._source.part_of(rows)])
-            found += [self._problem(column, sentence, rows[files == file]) for file in dict.fromkeys(files.tolist())]
+            found += [
+                self._problem(column, sentence, rows[files == file], file) for file in dict.fromkeys(files.tolist())
+            ]
         return sorted(found, key=lambda problem: (problem.file or "", problem.line or 0, problem.message))
 
-    def _problem(self, column: str, sentence: str, rows: NDArray[np.int64]) -> Problem:
-        shown = rows[:OFFENDERS]
+    def _problem(self, column: str, sentence: str, rows: NDArray[np.int64], file: str) -> Problem:
+        every = 1 < len(rows) == sum(part.rows for part in self._source.parts if part.file == file)
+        shown = rows[: 1 if every else OFFENDERS]
         places = self._source.where(shown)
         ids = self._source.take(shown, [self._case_id])[self._case_id].to_pylist()
         named = ", ".join(f"{name or '(no case_id)'} (row {line})" for name, (_, line) in zip(ids, places, strict=True))
         more = f" and {len(rows) - len(shown):,} more" if len(rows) > len(shown) else ""
-        return Problem(f"{column} {sentence}: {named}{more}", places[0][0], places[0][1])
+        said = f"in every row, the first of {len(rows):,} is {named}" if every else f"{named}{more}"
+        return Problem(f"{column} {sentence}: {said}", places[0][0], places[0][1])
 
     def raise_any(self, name: str) -> None:
         """Raise everything found as one DataError about the traffic called `name`."""
         if self.any:
-            raise_all(self.problems(), len(self.rows) if self._tolerable else 0, name)
+            raise_all(self.problems(), len(self.rows) if self._tolerable else 0, name, of=self._source.total)
 
 
-def raise_all(problems: Sequence[Problem], bad: int, name: str) -> None:
-    """Raise problems; where they make up a number of bad rows, say how to set those aside."""
+def raise_all(problems: Sequence[Problem], bad: int, name: str, *, of: int | None = None) -> None:
+    """Raise problems; where they make up a few of so many rows, say how to set those aside."""
     rest = len(problems) - SHOWN
     more = [Problem(f"and {rest:,} more problems")] if rest > 0 else []
     rows = "1 bad row" if bad == 1 else f"{bad:,} bad rows"
     advice = f"{rows}. Mend the data, or set bad rows aside and count them: --cascade-tolerate {bad} of pytest, --tolerate {bad} of a command"
+    if of is not None and 10 * bad > 9 * of:
+        # What is wrong with (nearly) every row is wrong with a column or its name.
+        advice = f"{bad:,} of {of:,} rows are bad: setting them aside would leave {of - bad:,}. Mend the columns named above, or name others for them under 'columns:'"
     raise DataError([*problems[:SHOWN], *more, *([Problem(advice, name)] if bad else [])])
 
 

@@ -63,7 +63,7 @@ def inspect(source: Rows, layout: names.Layout, tolerate: int, name: str) -> Set
     if source.broken:
         raise DataError(problems)
     if bad > tolerate:
-        findings.raise_all(problems, bad, name)
+        findings.raise_all(problems, bad, name, of=source.total + len(source.problems))
     if len(rows) == source.total:
         raise DataError([*problems, Problem("no cases: every row was set aside", name)])
     return SetAside(rows, bad, tuple(problems))

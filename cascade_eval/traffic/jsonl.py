@@ -6,6 +6,7 @@ Every line is parsed on its own with its own number, so that one bad line names 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ BLOCK = 4 << 20
 """Bytes parsed at once."""
 
 _VALUES = msgspec.json.Decoder()
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -100,7 +102,21 @@ def records(found: Sequence[Any], name: str, notes: Notes, lines: Sequence[int] 
     numbers = range(1, len(found) + 1) if lines is None else lines
     flat = [_flat(record, name, line, notes) for record, line in zip(found, numbers, strict=True)]
     rows = [(record, line) for record, line in zip(flat, numbers, strict=True) if record is not None]
-    return _table([record for record, _ in rows], [line for _, line in rows]) if rows else None
+    try:
+        return _table(rows) if rows else None
+    except UnicodeEncodeError:
+        whole = [(record, line) for record, line in rows if not _halves(record, name, line, notes)]
+        return _table(whole) if whole else None
+
+
+def _halves(record: dict[str, Any], name: str, line: int, notes: Notes) -> bool:
+    """Whether a text of the record holds one half of a character written as two, which JSON allows and nothing stores."""
+    broken = [
+        key for key, value in record.items() if _HALF.search(json.dumps([key, value], ensure_ascii=False, default=str))
+    ]
+    if broken:
+        notes.problems.append(Problem(f"{broken[0]!a} holds half a character (a lone surrogate)", name, line))
+    return bool(broken)
 
 
 def _blocks(stream: BinaryIO, block: int, longest: int) -> Iterator[tuple[bytes, bool]]:
@@ -211,15 +227,15 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _table(records: Sequence[dict[str, Any]], lines: Sequence[int]) -> pa.Table:
-    keys = dict.fromkeys(key for record in records for key in record)
+def _table(rows: Sequence[tuple[dict[str, Any], int]]) -> pa.Table:
+    keys = dict.fromkeys(key for record, _ in rows for key in record)
     columns = {
         key: (_alternatives if key.rpartition(".")[2] == "top_logprobs" else _column)(
-            [record.get(key) for record in records]
+            [record.get(key) for record, _ in rows]
         )
         for key in keys
     }
-    return pa.table({**columns, parts.LINE: pa.array(lines, pa.int64())})
+    return pa.table({**columns, parts.LINE: pa.array([line for _, line in rows], pa.int64())})
 
 
 def _column(values: list[Any]) -> pa.Array:

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from cascade_eval.traffic import checks, parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from cascade_eval.traffic.findings import Findings
@@ -73,6 +75,30 @@ def hashes(ids: pa.Array) -> NDArray[np.uint64]:
     # Ids that differ in their last characters differ in the highest bits only, before these are mixed down.
     found = (found ^ (found >> _HALF)) * _LAST
     return found ^ (found >> _HALF)
+
+
+def repeated(seen: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Return the hashes that occur more than once, ascending; one sixteenth of all is merged at a time.
+
+    Parameters
+    ----------
+    seen
+        Hashes of batches, each sorted.
+
+    Examples
+    --------
+    >>> repeated([np.array([1, 5], dtype=np.uint64), np.array([2, 5, 7], dtype=np.uint64)])
+    array([5], dtype=uint64)
+    """
+    bounds = [np.uint64(part << 60) for part in range(1, 16)]
+    cuts = [[0, *np.searchsorted(batch, bounds).tolist(), len(batch)] for batch in seen]
+    twice = [np.zeros(0, dtype=np.uint64)]
+    for part in range(16):
+        merged = np.sort(
+            np.concatenate([batch[cut[part] : cut[part + 1]] for batch, cut in zip(seen, cuts, strict=True)] or twice)
+        )
+        twice.append(np.unique(merged[1:][merged[1:] == merged[:-1]]))
+    return np.concatenate(twice)
 
 
 def find_duplicates(

@@ -25,6 +25,13 @@ LINE = "__line__"
 """Hidden column of converted text files: the line a row began on."""
 
 
+_BUFFER = 1 << 18
+"""Bytes of a column read at once; without a buffer Arrow keeps whole row groups."""
+
+_BATCH = 65_536
+"""Rows in memory at once where a few of them are wanted."""
+
+
 class Part(Protocol):
     """The rows of one file."""
 
@@ -92,7 +99,7 @@ class ParquetPart:
         import pyarrow.parquet as pq
 
         # pre_buffer keeps the whole file in memory while it streams.
-        return pq.ParquetFile(self.opener(), pre_buffer=False)
+        return pq.ParquetFile(self.opener(), pre_buffer=False, buffer_size=_BUFFER)
 
     @property
     def rows(self) -> int:
@@ -117,13 +124,33 @@ class ParquetPart:
         ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
         groups = np.unique(np.searchsorted(ends, rows, side="right"))
         if not len(groups):
-            return self.schema.empty_table().select(list(columns))
+            return self._none(columns)
         starts = np.concatenate([[0], ends[:-1]])
         kept = np.cumsum([0, *(ends - starts)[groups]])
         group_of = np.searchsorted(ends, rows, side="right")
         local = rows - starts[group_of] + kept[np.searchsorted(groups, group_of)]
-        table = self._file.read_row_groups(groups.tolist(), columns=list(columns), use_threads=False)
-        return table.select(list(columns)).take(array(local))
+        order = np.argsort(local, kind="stable")
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        pieces = [self._none(columns), *self._picked(groups, local[order], columns)]
+        return pa.concat_tables(pieces).take(array(back))
+
+    def _none(self, columns: Sequence[str]) -> pa.Table:
+        """Return no row of these columns; `Schema.empty_table` would do, and imports pandas."""
+        fields = [self.schema.field(name) for name in columns]
+        return pa.Table.from_arrays([pa.nulls(0, field.type) for field in fields], schema=pa.schema(fields))
+
+    def _picked(self, groups: NDArray[np.int64], rows: NDArray[np.int64], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some rows of these row groups, numbered within them and ascending, a batch at a time."""
+        first = 0
+        for batch in self._file.iter_batches(
+            batch_size=_BATCH, row_groups=groups.tolist(), columns=list(columns), use_threads=False
+        ):
+            low, high = np.searchsorted(rows, [first, first + batch.num_rows])
+            if low < high:
+                here = array(rows[low:high] - first)
+                yield pa.Table.from_batches([batch.select(list(columns)).take(here)])
+            first += batch.num_rows
 
     def never_null(self, column: str) -> bool:
         """Whether the statistics of the file promise a value in every row."""
@@ -180,19 +207,28 @@ class Rows:
                     found.setdefault(column.name, []).append(column.type)
         return {name: common_type(types) for name, types in found.items()}
 
-    def scan(self, columns: Sequence[str], size: int) -> Iterator[tuple[int, dict[str, pa.Array]]]:
-        """Yield the number of the first row, and the columns, of successive batches."""
+    def scan(
+        self, columns: Sequence[str], size: int, *, encoded: bool = False
+    ) -> Iterator[tuple[int, dict[str, pa.Array]]]:
+        """Yield the number of the first row, and the columns, of successive batches.
+
+        With `encoded`, text that is stored with a dictionary keeps it; else every column is plain.
+        """
         for start, part in zip(self.starts[:-1].tolist(), self.parts, strict=True):
             here = [name for name in columns if name in part.schema.names]
             row = start
             for batch in part.scan(here, size):
-                yield row, self._aligned(columns, here, batch)
+                yield row, self._aligned(columns, here, batch, encoded=encoded)
                 row += batch.num_rows
 
-    def _aligned(self, columns: Sequence[str], here: Sequence[str], batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    def _aligned(
+        self, columns: Sequence[str], here: Sequence[str], batch: pa.RecordBatch, *, encoded: bool
+    ) -> dict[str, pa.Array]:
         found = dict(zip(here, batch.columns, strict=True))
         return {
-            name: cast(found[name], self.types[name]) if name in found else pa.nulls(batch.num_rows, self.types[name])
+            name: _kept(found[name], self.types[name], encoded=encoded)
+            if name in found
+            else pa.nulls(batch.num_rows, self.types[name])
             for name in columns
         }
 
@@ -282,6 +318,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     return kind
+
+
+def _kept(column: pa.Array, kind: pa.DataType, *, encoded: bool) -> pa.Array:
+    """Cast a column, or leave text of that type under its dictionary."""
+    under = pa.types.is_dictionary(column.type) and column.type.value_type == kind and pa.types.is_string(kind)
+    return column if encoded and under else cast(column, kind)
 
 
 def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:

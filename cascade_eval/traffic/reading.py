@@ -15,7 +15,7 @@ from cascade_eval.traffic.batch import Batch, Field
 from cascade_eval.traffic.recorded import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 _NONE: Mapping[str, str] = {}
@@ -63,8 +63,7 @@ def open(  # noqa: A001  called as traffic.open, like gzip.open; nothing in this
         tuple(problem for item in converted for problem in item.notes.broken),
     )
     models = dict.fromkeys(model for item in converted for model in item.notes.models)
-    digest = functools.partial(files.sha256, found)
-    return _traffic(name, source, columns, tolerate, digest, models, files.shown(name, base))
+    return _traffic(name, source, columns, tolerate, files.hasher(found), models, files.shown(name, base))
 
 
 def query(
@@ -193,7 +192,7 @@ def _traffic(
     source: parts.Rows,
     columns: Mapping[str, str],
     tolerate: int,
-    digest: functools.partial[str],
+    digest: Callable[[], str],
     models: Iterable[str] = (),
     shown: str | None = None,
 ) -> Traffic:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +107,7 @@ class Traffic:
     def _sha256(self) -> str:
         return self.digest()
 
-    def batches(self, needs: Iterable[Field], size: int = SIZE) -> Iterator[Batch]:
+    def batches(self, needs: Iterable[Field], size: int = SIZE, *, ids: bool = True) -> Iterator[Batch]:
         """Yield every aligned case once, reading only what is needed; each call is a new pass.
 
         Parameters
@@ -117,6 +117,8 @@ class Traffic:
             there; fields that do not exist are left out.
         size
             Cases in a batch, at most.
+        ids
+            Whether `case_id` is wanted. A pass without it may leave ids unread and unchecked, for another pass to do.
 
         Raises
         ------
@@ -129,14 +131,20 @@ class Traffic:
         wanted = self._wanted(needs)
         trouble = Findings(self.source, self.layout.case_id)
         first = 0
-        for batch in (self._long if self.layout.shape == "long" else self._wide)(wanted, size, trouble):
+        ids = ids or self.layout.shape == "long"
+        for batch in self._aligned(wanted, size, trouble, ids=ids):
             for start in range(0, batch.cases, size):
                 if not trouble.any:
                     piece = _slice(batch, start, min(start + size, batch.cases), first)
                     first += piece.cases
                     yield piece
+        if trouble.any and not ids:
+            # What is wrong with ids is said together with the rest.
+            for _ in self._wide([], size, trouble):
+                pass
         trouble.raise_any(self.shown or self.name)
-        self._established.add("keys")
+        if ids:
+            self._established.add("keys")
 
     def read(self, needs: Iterable[Field] | None = None) -> Batch:
         """Return all cases at once; every field where `needs` is None.
@@ -159,7 +167,7 @@ class Traffic:
             trouble.raise_any(self.shown or self.name)
             return batch.take(np.searchsorted(found, picked))
         rows = self._kept[picked] if len(self._set_aside.rows) else picked
-        raw = self.source.take(rows, wide.stored(self.layout, wanted, self._witnesses))
+        raw = self.source.take(rows, self._stored(wanted))
         columns = wide.columns(self.layout, wanted, raw, rows, self._witnesses, trouble)
         trouble.raise_any(self.shown or self.name)
         return Batch(len(picked), columns)
@@ -204,15 +212,41 @@ class Traffic:
             pass
         return bool(len(trouble.rows_of({name})))
 
-    def _wide(self, wanted: Sequence[Field], size: int, trouble: Findings) -> Iterator[Batch]:
-        hashed = [np.zeros(0, dtype=np.uint64)]
-        look = self.layout.shape == "wide" and "keys" not in self._established and not self.tolerate
-        for raw, rows in self._scan(wide.stored(self.layout, wanted, self._witnesses), size):
+    def _stored(self, wanted: Sequence[Field], *, ids: bool = True) -> list[str]:
+        """Name the stored columns of wide data to read: the ids, and what these fields need; never none."""
+        found = wide.stored(self.layout, wanted, self._witnesses)
+        return list(dict.fromkeys([self.layout.case_id, *found])) if ids or not found else found
+
+    def _aligned(self, wanted: Sequence[Field], size: int, trouble: Findings, *, ids: bool) -> Iterator[Batch]:
+        if self.layout.shape == "long":
+            return self._long(wanted, size, trouble)
+        return self._wide(wanted, size, trouble, ids=ids)
+
+    def _wide(self, wanted: Sequence[Field], size: int, trouble: Findings, *, ids: bool = True) -> Iterator[Batch]:
+        seen: list[NDArray[np.uint64]] = []
+        look = ids and self.layout.shape == "wide" and "keys" not in self._established and not self.tolerate
+        for raw, rows in self._scan(self._stored(wanted, ids=ids), size, encoded=True):
             columns = wide.columns(self.layout, wanted, raw, rows, self._witnesses, trouble)
-            if look:
-                hashed.append(keys.hashes(columns[wide.CASE_ID]))
-            yield Batch(len(rows), columns)
-        keys.find_duplicates(np.concatenate(hashed), None, self.layout.case_id, self.source, trouble)
+            hashed = keys.hashes(columns[wide.CASE_ID]) if look else None
+            if hashed is not None:
+                seen.append(np.sort(hashed))
+            yield Batch(len(rows), columns, hashed=hashed)
+        twice = keys.repeated(seen)
+        if len(twice):
+            self._name_duplicates(twice, size, trouble)
+
+    def _name_duplicates(self, twice: NDArray[np.uint64], size: int, trouble: Findings) -> None:
+        """Read the ids once more and note the rows whose id an earlier row had."""
+        unsaid = Findings(self.source, self.layout.case_id)
+        suspects, hashed = [], []
+        for raw, rows in self._scan([self.layout.case_id], size):
+            found = keys.hashes(keys.required("case_id", raw[self.layout.case_id], rows, unsaid))
+            again = np.isin(found, twice)
+            suspects.append(rows[again])
+            hashed.append(found[again])
+        keys.find_duplicates(
+            np.concatenate(hashed), np.concatenate(suspects), self.layout.case_id, self.source, trouble
+        )
 
     def _long(self, wanted: Sequence[Field], size: int, trouble: Findings) -> Iterator[Batch]:
         pieces = long.first_runs(self._pieces(wanted, trouble, size))
@@ -224,11 +258,13 @@ class Traffic:
         for raw, rows in self._scan(long.stored(self.layout, wanted), size):
             yield long.checked(self.layout, raw, rows, trouble)
 
-    def _scan(self, stored: Sequence[str], size: int) -> Iterator[tuple[dict[str, pa.Array], NDArray[np.int64]]]:
+    def _scan(
+        self, stored: Sequence[str], size: int, *, encoded: bool = False
+    ) -> Iterator[tuple[dict[str, pa.Array], NDArray[np.int64]]]:
         """Yield stored columns and which rows they are, without the rows set aside."""
         dropped = self._set_aside.rows
-        for first, raw in self.source.scan(stored, size):
-            rows = first + np.arange(len(raw[self.layout.case_id]))
+        for first, raw in self.source.scan(stored, size, encoded=encoded):
+            rows = first + np.arange(len(raw[stored[0]]))
             kept = ~np.isin(rows, dropped) if len(dropped) else None
             if kept is None or kept.all():
                 yield raw, rows
@@ -264,7 +300,10 @@ class Traffic:
 
 
 def _slice(batch: Batch, start: int, end: int, first: int) -> Batch:
-    return Batch(end - start, {need: column[start:end] for need, column in batch.columns.items()}, first)
+    if end - start == batch.cases:
+        return replace(batch, first=first)
+    hashed = None if batch.hashed is None else batch.hashed[start:end]
+    return Batch(end - start, {need: column[start:end] for need, column in batch.columns.items()}, first, hashed)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

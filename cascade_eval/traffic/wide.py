@@ -32,8 +32,8 @@ def witnesses(layout: Layout, source: Rows) -> dict[str, list[str]]:
 
 
 def stored(layout: Layout, wanted: Sequence[Field], present: Mapping[str, Sequence[str]]) -> list[str]:
-    """Name the stored columns to read for these fields."""
-    found = [layout.case_id, *filter(None, map(layout.stored, wanted))]
+    """Name the stored columns to read for these fields; the ids of the cases are not among them."""
+    found = list(filter(None, map(layout.stored, wanted)))
     for field in wanted:
         if field.name == "status" and layout.shape == "wide":
             found += present[str(field.model)]
@@ -48,8 +48,10 @@ def columns(
     present: Mapping[str, Sequence[str]],
     trouble: Findings,
 ) -> dict[Field, pa.Array]:
-    """Type and check the stored columns of some rows."""
-    found = {CASE_ID: keys.required("case_id", raw[layout.case_id], rows, trouble)}
+    """Type and check the stored columns of some rows; ids where they were read."""
+    found: dict[Field, pa.Array] = {}
+    if layout.case_id in raw:
+        found[CASE_ID] = keys.required("case_id", raw[layout.case_id], rows, trouble)
     for field in wanted:
         name = layout.stored(field)
         column = raw[name] if name else pa.nulls(len(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from cascade_eval import history, monitor
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cascade_eval.monitor import Row
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
+
+
+APART: Final = "Call one of the suites otherwise, or give each a history of its own."
+"""What to do where two suites of the same name share a history."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,25 +82,43 @@ def gather(found: Suite, traffic: Traffic, *, executor: Executor | None = None) 
         return Weeks(reason=f"no week can be told: {_said(error)}")
     if found.history is None:
         return Weeks(own, notes=tuple(_alone(own)))
-    shown = _shown(found.history)
+    shown = shown_as(found.history)
     try:
-        kept = history.read(_place(found, found.history))
+        kept = history.read(place(found))
     except (UsageError, OSError) as error:
         return Weeks(reason=f"the history {shown} cannot be read: {_said(error)}")
     mine = [row for row in kept if row.suite == own[0].suite]
+    if (other := monitor.namesake(found, mine)) is not None:
+        return Weeks(
+            reason=f"the history {shown} keeps weeks of {other} under the same name, '{own[0].suite}'. {APART}"
+        )
     if not mine:
         return Weeks(reason=_other(shown, own[0].suite, kept, _command(found)))
     return _joined(own, mine, shown, _command(found))
 
 
-def _place(found: Suite, where: str) -> str:
-    """Find a history seen from the suite; a SQLite file that is not there is not made by reading it."""
+def place(found: Suite, *, there: bool = True) -> str:
+    """Find the history a suite names, seen from the suite.
+
+    Parameters
+    ----------
+    found
+        A suite with a history.
+    there
+        Whether a SQLite file has to be there: it is made by writing and not by reading.
+
+    Raises
+    ------
+    UsageError
+        It has to be there, and is not.
+    """
+    where = found.history or ""
     kind, separator, rest = where.partition(":///")
     if not kind.startswith("sqlite") or not separator:
         return found.resolve(where)
     name, mark, options = rest.partition("?")
     path = found.base / name
-    if not path.is_file():
+    if there and not path.is_file():
         raise UsageError(f"there is no such database file as {path}")
     return f"{kind}:///{path.resolve()}{mark}{options}"
 
@@ -146,7 +168,7 @@ def _said(error: Exception) -> str:
     return "; ".join(problem.message.rstrip(".") for problem in problems[:3])
 
 
-def _shown(where: str) -> str:
+def shown_as(where: str) -> str:
     """Name a history without whatever could be a password."""
     if "://" not in where:
         return where
