@@ -88,6 +88,16 @@ class Bound:
         return (self.low is None or self.low <= floor) and (self.high is None or self.high >= ceiling)
 
     @property
+    def limits(self) -> tuple[tuple[float, Literal["least", "most"]], ...]:
+        """The ends a number can lie beyond: "0% to 5%" promises what "at most 5%" does."""
+        found: list[tuple[float, Literal["least", "most"]]] = []
+        if self.low is not None and not replace(self, high=None).cannot_fail:
+            found.append((self.low, "least"))
+        if self.high is not None and not replace(self, low=None).cannot_fail:
+            found.append((self.high, "most"))
+        return tuple(found)
+
+    @property
     def plain(self) -> str:
         """The bound without how it is judged, for the middle of a sentence."""
         return _HOW.sub(r"\1", self.text) if self.watched else self.text

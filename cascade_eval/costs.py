@@ -217,7 +217,7 @@ def _charge(batch: Batch, model: str, prices: Prices, column: str, tokens: Token
     present = batch.status(model) != ABSENT
     nano, known = batch.nano_dollars(model, column)
     known &= present
-    nano = np.where(known, nano, 0)
+    nano = nano * known
     source = np.where(known, 0, -1).astype(np.int16)
     uses = [Use(model, RECORDED)]
     missing = present & ~known & tokens.input_known & tokens.output_known

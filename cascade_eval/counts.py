@@ -87,10 +87,10 @@ class States:
         served: NDArray[np.integer],
         failed: NDArray[np.integer] | int = 0,
         again: NDArray[np.integer] | int = 0,
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[np.integer]:
         """Return the state of each resolved case."""
-        tiers = self.tiers
-        found: NDArray[np.int64] = (((start.astype(np.int64) * tiers + settled) * 4 + served) * 4 + failed) * 3 + again
+        tiers = np.int32(self.tiers)
+        found: NDArray[np.integer] = (((start * tiers + settled) * 4 + served) * 4 + failed) * 3 + again
         return found
 
     def mask(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -264,7 +264,7 @@ def sums(
     return flat.reshape(shape).astype(np.float64, copy=False)
 
 
-def latency_bins(seconds: NDArray[np.floating]) -> NDArray[np.int64]:
+def latency_bins(seconds: NDArray[np.floating]) -> NDArray[np.int32]:
     """Bucket of each latency, by the leading bits of its float32 form; each bucket is at most 0.8% wide.
 
     Examples
@@ -275,7 +275,8 @@ def latency_bins(seconds: NDArray[np.floating]) -> NDArray[np.int64]:
     True
     """
     bits = seconds.astype(np.float32).view(np.int32) >> _LATENCY_SHIFT
-    return np.clip(bits.astype(np.int64) - _LATENCY_FIRST, 0, LATENCY_BINS - 1)
+    found: NDArray[np.int32] = np.clip(bits - _LATENCY_FIRST, 0, LATENCY_BINS - 1)
+    return found
 
 
 def latency_edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

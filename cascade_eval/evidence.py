@@ -23,7 +23,9 @@ from cascade_eval import atomic, errors, evidence_format
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from pydantic_core import ErrorDetails
 
 SCHEMA = evidence_format.SCHEMA
 """The format this version reads and writes."""
@@ -235,10 +237,46 @@ def _validated(record: Any, file: str) -> dict[str, Any]:
         return evidence_format.Evidence.model_validate(record).model_dump(by_alias=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems = [errors.Problem(evidence_format.explain(detail), file) for detail in details[:SHOWN]]
+        problems = [errors.Problem(_explained(detail), file) for detail in details[:SHOWN]]
         if len(details) > SHOWN:
             problems.append(errors.Problem(f"… and {len(details) - SHOWN:,} more problems.", file))
         raise errors.UsageError(problems) from error
+
+
+def _explained(detail: ErrorDetails) -> str:
+    """Say in one line what is wrong, where in the evidence, and what is allowed."""
+    *parents, last = detail["loc"] or ("evidence",)
+    if detail["type"] == "extra_forbidden":
+        return f"{_where(parents)}: unknown key '{last}'.{errors.did_you_mean(str(last), _allowed(parents))}"
+    if detail["type"] == "missing":
+        return f"{_where(parents)}: '{last}' is missing."
+    message, given = detail["msg"].removeprefix("Value error, "), detail["input"]
+    if detail["type"] == "value_error":
+        return f"{_where(detail['loc'])}: {message}."
+    shown = f"{given!r:.60}" if not isinstance(given, dict | list) else type(given).__name__
+    return f"{_where(detail['loc'])}: {message}, not {shown}."
+
+
+def _where(loc: Sequence[int | str]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".") or "evidence"
+
+
+def _allowed(loc: Sequence[int | str]) -> list[str]:
+    """Return the keys of the record that stands at this place."""
+    node: type[evidence_format.Record] = evidence_format.Evidence
+    for part in loc:
+        field = node.model_fields.get(str(part))
+        node = (_record_in(field.annotation) if field else None) or node
+    return [field.alias or name for name, field in node.model_fields.items()]
+
+
+def _record_in(annotation: Any) -> type[evidence_format.Record] | None:
+    """Return the record a field holds, be it a list, a mapping or optional."""
+    if isinstance(annotation, type) and issubclass(annotation, evidence_format.Record):
+        return annotation
+    inner = (_record_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((found for found in inner if found), None)
 
 
 def _no_constant(name: str) -> float:

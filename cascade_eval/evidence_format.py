@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-
-from cascade_eval import errors
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydantic_core import ErrorDetails
 
 SCHEMA = "cascade-eval/evidence/1"
 """The format this version reads and writes."""
@@ -483,39 +476,3 @@ def schema() -> dict[str, Any]:
         **Evidence.model_json_schema(by_alias=True, mode="serialization"),
         "title": SCHEMA,
     }
-
-
-def explain(detail: ErrorDetails) -> str:
-    """Say in one line what is wrong, where in the evidence, and what is allowed."""
-    *parents, last = detail["loc"] or ("evidence",)
-    if detail["type"] == "extra_forbidden":
-        return f"{_where(parents)}: unknown key '{last}'.{errors.did_you_mean(str(last), _allowed(parents))}"
-    if detail["type"] == "missing":
-        return f"{_where(parents)}: '{last}' is missing."
-    message, given = detail["msg"].removeprefix("Value error, "), detail["input"]
-    if detail["type"] == "value_error":
-        return f"{_where(detail['loc'])}: {message}."
-    shown = f"{given!r:.60}" if not isinstance(given, dict | list) else type(given).__name__
-    return f"{_where(detail['loc'])}: {message}, not {shown}."
-
-
-def _where(loc: Sequence[int | str]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return path.removeprefix(".") or "evidence"
-
-
-def _allowed(loc: Sequence[int | str]) -> list[str]:
-    """Return the keys of the record that stands at this place."""
-    node: type[Record] = Evidence
-    for part in loc:
-        field = node.model_fields.get(str(part))
-        node = (_record_in(field.annotation) if field else None) or node
-    return [field.alias or name for name, field in node.model_fields.items()]
-
-
-def _record_in(annotation: Any) -> type[Record] | None:
-    """Return the record a field holds, be it a list, a mapping or optional."""
-    if isinstance(annotation, type) and issubclass(annotation, Record):
-        return annotation
-    inner = (_record_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((found for found in inner if found), None)

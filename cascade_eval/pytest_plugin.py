@@ -41,7 +41,7 @@ ANNOTATIONS = 10
 
 POLICIES = ("fail", "warn")
 
-# option, metavar, help; each but the last two has an ini of the same name.
+# option, metavar, help; each has an ini of the same name.
 _VALUES = (
     ("report", "PATH", "Write the HTML report there."),
     ("evidence", "PATH", "Write evidence.json there: all numbers and verdicts of the run."),
@@ -214,6 +214,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """End with a usage error, all problems together, where a suite cannot be used: nothing was judged."""
+    pytest_run.refuse_idle_globs(session.config)
     problems = session.config.stash[RUN].problems
     carry_on = session.config.option.continue_on_collection_errors or hasattr(session.config, "workerinput")
     try:
@@ -476,11 +477,11 @@ def _closing(run: Run, undecided: list[tuple[str, Record]], *, verbose: bool) ->
 
 
 def _annotate(reporter: pytest.TerminalReporter, found: list[Record]) -> None:
-    from cascade_eval.report import terminal
+    from cascade_eval.report import annotations
 
     for facts in found[:ANNOTATIONS]:
         level = "warning" if facts["excused"] else "error"
-        text = terminal.annotation(
+        text = annotations.line(
             level, facts["headline"], file=facts["file"], line=facts["line"], heading=facts["title"]
         )
         # A command is only read where it starts a line.

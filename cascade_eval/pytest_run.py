@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -248,3 +249,22 @@ def _store(path: Path, value: object) -> None:
     from cascade_eval import atomic
 
     atomic.write(path, json.dumps(value).encode())
+
+
+def refuse_idle_globs(config: pytest.Config) -> None:
+    """Refuse a glob of suites that no file has: what it was to judge would be missed by nobody."""
+    idle = list(dict.fromkeys(config.getini("cascade_suites")))
+    if not idle or hasattr(config, "workerinput"):
+        return
+    skipped = config.getini("norecursedirs")
+    for folder, below, names in os.walk(config.rootpath):
+        below[:] = [name for name in below if not any(fnmatch(name, glob) for glob in skipped)]
+        here = [shown(Path(folder) / name, config.rootpath) for name in names]
+        idle = [glob for glob in idle if not any(fnmatch(name, glob) for name in here)]
+        if not idle:
+            return
+    globs = ", ".join(f"'{glob}'" for glob in idle)
+    raise pytest.UsageError(
+        f"cascade_suites: no file below {config.rootpath} is called {globs}. Write globs from the root folder, such as "
+        "gates/*.yml, or remove it."
+    )

@@ -52,9 +52,9 @@ _CARRIED = re.compile(
     rf"""(?<![\w-])((?:{_CARRIERS})\\?["']?\s*[:=]\s*\\?["']?)((?:(?:bearer|basic|token)\s+)?)(\[scrubbed\]|[^\s"'\\,;&}}\]]+)""",
     re.IGNORECASE,
 )
-_PASSWORD_IN_URL = re.compile(r"""(\b[a-z][a-z0-9+.\-]*://[^\s/?#:@"']*):(?:[^\s/?#"']*)@""", re.IGNORECASE)
+_PASSWORD_IN_URL = re.compile(r"""(\b[a-z][a-z0-9+.\-]*://[^\s/?#:"']*):(?:[^\s/?#"']*)@""", re.IGNORECASE)
 _KEY_IN_QUERY = re.compile(
-    r"""([?&](?:key|api[_-]?key|apikey|subscription-key|token|access_token|secret|client_secret|sig|signature|password|pwd|x-amz-signature|x-amz-credential|x-amz-security-token)=)[^&\s#"']+""",
+    r"""([?&](?:key|api[_-]?key|subscription-key|token|access_token|secret|client_secret|sig|signature|password|pwd|x-amz-signature|x-amz-credential|x-amz-security-token)=)[^&\s#"']+""",
     re.IGNORECASE,
 )
 

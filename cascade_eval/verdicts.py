@@ -21,17 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
-from cascade_eval import bounds, budgets
+from cascade_eval import bounds, budgets, sample_sizes
 from cascade_eval.basis import Basis, Binomial, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-
-POWER = 0.8
-"""Power for "how many more cases" and "smallest excess"."""
-
 
 _KEPT: ContextVar[list[Verdict] | None] = ContextVar("verdicts made by comparison", default=None)
 
@@ -389,22 +385,12 @@ def _p_values(estimate: Estimate, bound: budgets.Bound) -> tuple[float, float] |
     if estimate.blocked or estimate.basis is None or estimate.value is None:
         return None
     basis = estimate.basis
-    limits = _limits(bound)
+    limits = bound.limits
     if not limits:
         return 0.0, 1.0
     proven = [basis.above(end) if at == "least" else basis.below(end) for end, at in limits]
     refuted = [basis.below(end, strict=True) if at == "least" else basis.above(end, strict=True) for end, at in limits]
     return max(proven), min(1.0, len(limits) * min(refuted))
-
-
-def _limits(bound: budgets.Bound) -> list[tuple[float, Literal["least", "most"]]]:
-    """Return the ends a number can lie beyond: "0% to 5%" promises what "at most 5%" does."""
-    found: list[tuple[float, Literal["least", "most"]]] = []
-    if bound.low is not None and not replace(bound, high=None).cannot_fail:
-        found.append((bound.low, "least"))
-    if bound.high is not None and not replace(bound, low=None).cannot_fail:
-        found.append((bound.high, "most"))
-    return found
 
 
 def _verdict(
@@ -426,13 +412,13 @@ def _verdict(
         p_pass=p_pass,
         p_fail=p_fail,
         p_holm=adjusted,
-        smallest_excess=_smallest_excess(estimate, bound, alpha / max(family, 1)),
+        smallest_excess=sample_sizes.smallest_excess(estimate, bound, alpha / max(family, 1)),
     )
     if p_pass <= alpha or bound.cannot_fail:
         return replace(verdict, outcome="pass", reason=_held(estimate, bound))
     if adjusted is not None and adjusted <= alpha:
         return replace(verdict, outcome="fail", reason=f"{_with_bounds(estimate, bound)}: {bound} is refuted.")
-    more = _cases_to_decide(estimate, bound, alpha=alpha, family=family)
+    more = sample_sizes.more_cases(estimate, bound, alpha=alpha, family=family)
     return replace(
         verdict, cases_to_decide=more, reason=_undecided(estimate, bound, p_fail <= alpha, more, family=family)
     )
@@ -464,60 +450,6 @@ def _with_bounds(estimate: Estimate, bound: budgets.Bound) -> str:
         high = budgets.show_against(estimate.high, bound) if math.isfinite(estimate.high) else "unbounded"
         text += f" (bounds {low} to {high}{'' if estimate.nobs is None else f', n={estimate.nobs:,}'})"
     return text
-
-
-def _smallest_excess(estimate: Estimate, bound: budgets.Bound, alpha: float) -> float | None:
-    """Smallest true rate beyond the budget this much data would have noticed; for rates only."""
-    limits = _limits(bound)
-    if not isinstance(estimate.basis, Binomial) or not limits:
-        return None
-    end, at = limits[-1]
-    if not 0 < end < 1:
-        return None
-    end, nobs = end if at == "most" else 1 - end, estimate.basis.low[1]
-    excess = bounds.smallest_excess(nobs, end, alpha=alpha / len(limits), power=POWER)
-    return excess if excess is None or at == "most" else 1 - excess
-
-
-def _cases_to_decide(estimate: Estimate, bound: budgets.Bound, *, alpha: float, family: int) -> int | None:
-    """How many more cases would decide, if the truth is what was observed."""
-    limits = _limits(bound)
-    # A range fails on either side, each at half of alpha.
-    tests = max(family, 1) * len(limits)
-    needed = [_needed(estimate, end, at, alpha, tests) for end, at in limits]
-    more = max((n for n in needed if n is not None), default=None)
-    return more if more is not None and None not in needed and more <= 100_000 else None
-
-
-def _needed(estimate: Estimate, limit: float, at: Literal["least", "most"], alpha: float, tests: int) -> int | None:
-    if estimate.basis is None or not estimate.nobs:
-        return None
-    if isinstance(estimate.basis, Binomial):
-        return _needed_of_rate(estimate, estimate.basis, limit, at, alpha, tests)
-    from scipy.special import ndtri
-
-    p = min(estimate.basis.below(limit), estimate.basis.above(limit))
-    observed = abs(float(ndtri(min(max(p, 1e-300), 0.5))))
-    wanted = abs(float(ndtri(alpha / tests))) + abs(float(ndtri(1 - POWER)))
-    if observed == 0:
-        return None
-    factor = (wanted / observed) ** 2
-    return max(1, math.ceil(estimate.nobs * (factor - 1))) if factor < 1e6 else None
-
-
-def _needed_of_rate(
-    estimate: Estimate, basis: Binomial, limit: float, at: Literal["least", "most"], alpha: float, tests: int
-) -> int | None:
-    value, nobs = float(estimate), estimate.nobs or 0
-    within = value <= limit if at == "most" else value >= limit
-    # Unknown comparisons count against whichever claim is to be proven.
-    count, size = basis.high if within == (at == "most") else basis.low
-    rate = min(count / size, 1.0)
-    if within != (rate <= limit if at == "most" else rate >= limit):
-        return None
-    enough = bounds.cases_to_decide(rate, limit, alpha=alpha, power=POWER, family=tests, at=at)
-    # A weighted or clustered case is worth less than one case; more of the same kind will be, too.
-    return None if enough is None else max(1, math.ceil(enough * nobs / size) - nobs)
 
 
 def _finite(value: float | None) -> float | None:

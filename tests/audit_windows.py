@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from cascade_eval import agreement, budgets, costs, metrics, replay, traffic
+from cascade_eval import agreement, audit, budgets, costs, metrics, replay, suite, traffic
 from cascade_eval.cascade import Cascade, Leaf, Signal, Tier
+from cascade_eval.errors import UsageError
 
 GATE = Leaf(Signal("confidence"), threshold=0.8)
 CASCADE = Cascade("current", (Tier("mini", "mini", GATE), Tier("flagship", "big")))
@@ -66,3 +71,52 @@ def pieces(cases, size, *, cascade=CASCADE, rule="same label"):
     rules = replay.Rules(agreement.parse(rule), costs.Prices())
     opened = traffic.from_frame(cases, name="window")
     return [replay.run(cascade, batch, rules) for batch in opened.batches(opened.fields, size)]
+
+
+NOW = dt.datetime(2026, 1, 12, tzinfo=dt.UTC)
+SIZES = {"en": 1000, "fr": 300}
+PRIOR = {"language=en": 0.03, "language=fr": 0.25}
+
+SUITE = """\
+traffic: window.parquet
+cascades:
+  current:
+    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.8}}
+    - {tier: flagship, model: big}
+agreement: same label
+cohorts: [language]
+budgets:
+  disagreement: {overall: at most 10%, each language: at most 10%}
+"""
+
+
+def planned(whole, **options):
+    return audit.plan(window(whole), promised(), **{"cases": 200, "prior": PRIOR, "now": NOW, **options})
+
+
+def drawn(whole, plan=None, *, seed=1, **options):
+    opened = traffic.from_frame(whole, name="window")
+    return audit.sample(plan or planned(whole), window(opened), opened, seed=seed, now=NOW, **options)
+
+
+def answers(sample, whole, *, missing=0, **changes):
+    """Answer the cases of a sample as the flagship does, without the last `missing` ones of each stratum."""
+    left = np.zeros(sample.cases, dtype=bool)
+    for code in range(len(sample.strata)):
+        left[np.flatnonzero(sample.codes == code)[: sample.strata[code].cases - missing]] = True
+    chosen = {name for name, keep in zip(sample.ids, left, strict=True) if keep}
+    rows = [row for row in whole.to_pylist() if row["case_id"] in chosen]
+    keep = ("case_id", "big.answer", "big.cost_usd")
+    return traffic.from_records([{name: row[name] for name in keep} | changes for row in rows], name="answers")
+
+
+def evaluated(cases, text=SUITE):
+    found = suite.parse(text, file="s.cascade.yaml", base=Path())
+    return suite.evaluate(found, cases)
+
+
+def refused(call, *parts):
+    with pytest.raises(UsageError) as caught:
+        call()
+    for part in parts:
+        assert part in str(caught.value)

@@ -116,9 +116,9 @@ def test_it_is_one_number_for_all_cases():
     """A cohort nobody audited must not borrow the age of the others, so it cannot be promised by cohort."""
     text = SUITE.replace("{overall: at most 8 days}", "{each language: at most 8 days}")
     with pytest.raises(SuiteError, match=r"one number for all cases\. Write 'overall' instead of 'each language'"):
-        suite.parse(text, file="s.cascade.yaml", base=None)
+        suite.parse(text, file="s.cascade.yaml", base=".")
     with pytest.raises(SuiteError, match="days"):
-        suite.parse(SUITE.replace("8 days", "8%"), file="s.cascade.yaml", base=None)
+        suite.parse(SUITE.replace("8 days", "8%"), file="s.cascade.yaml", base=".")
 
 
 def test_evidence_has_it_only_where_it_was_asked_for(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from click.testing import CliRunner
 from weeks_sample import CALM, judge, outcomes, remember, text
 
-from cascade_eval import cli, history
+from cascade_eval import cli, diagnosis, history, suite, traffic
 from cascade_eval.errors import UsageError
 
 CALM_WEEKS = dict.fromkeys(range(20, 30), CALM)
@@ -27,8 +28,12 @@ def test_suites_of_one_name_do_not_share_their_weeks(tmp_path):
     assert set(outcomes(found).values()) == {"not measured"}
     assert "keeps weeks of a/before/made.cascade.yaml under the same name, 'made'" in found.verdicts[0].reason
     before = history.read(tmp_path / "history")
-    command = ["monitor", str(tmp_path / "b/made.cascade.yaml"), "--history", str(tmp_path / "history")]
-    said = CliRunner().invoke(cli.commands, command)
-    assert isinstance(said.exception, UsageError)
-    assert "Call one of the suites otherwise" in str(said.exception)
+    for command in ("monitor", "diagnose"):
+        arguments = [command, str(tmp_path / "b/made.cascade.yaml"), "--history", str(tmp_path / "history")]
+        said = CliRunner().invoke(cli.commands, arguments)
+        assert isinstance(said.exception, UsageError)
+        assert "Call one of the suites otherwise" in str(said.exception)
     assert history.read(tmp_path / "history") == before
+    mine = suite.load(tmp_path / "b" / "made.cascade.yaml")
+    with pytest.raises(UsageError, match="keeps weeks of a/before/made"):
+        diagnosis.run(mine, traffic.open(tmp_path / "b" / "cases.parquet"), rows=before)

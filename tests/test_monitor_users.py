@@ -122,3 +122,36 @@ def test_a_diagnosis_hears_users_of_weeks_only_the_history_has(lay):
     deaf = [type(row)(**{**vars(row), "feedback_known": 0, "completed_known": 0, "label_known": 0}) for row in rows]
     [other] = diagnosis.run(found, late, rows=deaf, treat=False)
     assert next(step.outcome for step in other.steps if step.name == "users") == "cannot run"
+
+
+WORDS = pa.array(["up", " Bad ", "what?", None])
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (WORDS, [1, 0, np.nan, np.nan]),
+        (WORDS.dictionary_encode(), [1, 0, np.nan, np.nan]),
+        (pa.array([5, 1, None, 3]), [5, 1, np.nan, 3]),
+        (pa.array([0.5, -1, None, 0]), [0.5, -1, np.nan, 0]),
+        (pa.array([True, False, None, True]), [1, 0, np.nan, 1]),
+    ],
+)
+def test_feedback_is_read_as_numbers_however_it_is_stored(column, expected):
+    """Words, words as categories, stars, signed scores and truth values; what is none of these is unknown."""
+    table = pa.table({"case_id": list("abcd"), "mini.answer": ["x"] * 4, "feedback": column})
+    batch = traffic.from_frame(table).read()
+    np.testing.assert_array_equal(users.feedback(batch), expected)
+    [(name, bad, known)] = users.said(batch, 0.5)
+    assert name == "feedback"
+    assert known.tolist() == [not np.isnan(value) for value in expected]
+    assert bad.tolist() == [value < 0.5 for value in expected]
+
+
+def test_users_who_say_nothing_are_not_read():
+    """Cases with neither column yield nothing; cases with finished tasks only yield those."""
+    table = pa.table({"case_id": list("ab"), "mini.answer": ["x", "y"]})
+    assert not list(users.said(traffic.from_frame(table).read(), 0.5))
+    told = table.append_column("completed", pa.array([True, None]))
+    [(name, bad, known)] = users.said(traffic.from_frame(told).read(), 0.5)
+    assert (name, bad.tolist(), known.tolist()) == ("completed", [False, False], [True, False])

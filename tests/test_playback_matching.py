@@ -400,3 +400,35 @@ def test_a_cassette_edited_wrongly_says_where(tmp_path, monkeypatch, written, me
     with pytest.raises(errors.DataError) as caught, playback.play("a.jsonl"):
         pytest.fail("nothing may run")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("a" * 200, "b" * 200, "a" * 200),
+        ("a" * 201, "b" * 201, "a" * 200 + "…"),
+        ("a" * 300 + "b" * 300, "a" * 300 + "c" * 300, "…" + "a" * 50 + "b" * 150 + "…"),
+        ("a" * 300 + "b" * 150, "a" * 300 + "c" * 150, "…" + "a" * 50 + "b" * 150),
+        ("a" * 300 + "b", "a" * 300 + "c", "…" + "a" * 199 + "b"),
+        ("a" * 49 + "b" * 300, "a" * 49 + "c" * 300, "a" * 49 + "b" * 151 + "…"),
+    ],
+)
+def test_a_long_line_is_shown_from_a_little_before_it_differs(one, other, shown):
+    """Two hundred characters of a line, with a mark where more was cut away; a line of so many is shown whole."""
+    assert matching._cropped([f"-{one}", f"+{other}"])[0] == f"-{shown}"
+
+
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        (["a"], {"b": [{"c": 1}, {"c": 2, "d": 3}, "c"], "e": {"f": 4}}),
+        (["e", "f"], {"a": 0, "b": [{"c": 1}, {"c": 2, "d": 3}, "c"], "e": {}}),
+        (["b", "*", "c"], {"a": 0, "b": [{}, {"d": 3}, "c"], "e": {"f": 4}}),
+        (["b", "*"], {"a": 0, "b": [{"c": 1}, {"c": 2, "d": 3}, "c"], "e": {"f": 4}}),
+        *((path, None) for path in (["z"], ["a", "z"], ["b", "c"], ["e", "*"], ["e", "f", "g"], ["z", "f"])),
+    ],
+)
+def test_what_is_left_of_a_body_without_a_field(ignored, left):
+    """A path takes out the field at its end, of every item where it says so; where there is none nothing changes."""
+    body = {"a": 0, "b": [{"c": 1}, {"c": 2, "d": 3}, "c"], "e": {"f": 4}}
+    assert matching._without(body, ignored) == (body if left is None else left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import scripted_server as scripted
 from scripted_server import Act, asked, events, ok, streamed
 
 from cascade_eval import cli, errors, recording
+from cascade_eval.recording import clients
 
 pytestmark = pytest.mark.loopback
 
@@ -223,3 +225,21 @@ def test_recording_costs_nothing_until_it_asks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_whoever_logs_requests_is_quiet_while_they_are_sent(tmp_path, caplog, client):
+    """With everything logged that can be, as by ANTHROPIC_LOG=debug, no prompt, header or address is; afterwards all is as it was."""
+    own = logging.getLogger("httpcore2.http11")
+    levels = {client: logging.DEBUG, "httpx2": logging.INFO, "httpcore2": logging.DEBUG, own.name: logging.DEBUG}
+    for name, level in levels.items():
+        caplog.set_level(level, logger=name)
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "c.jsonl").write_text(json.dumps({"case_id": "a", "input": "my pin is 4711"}) + "\n")
+    with scripted.Server(lambda *_: Act(401, {**JSON, "x-echo": FORM}, b'{"error": {"message": "no"}}')) as server:
+        text = f"cases: c.jsonl\nmodels:\n  m: {{model: x, client: {client}, base_url: '{server.url}', price: free, api_key_env: K}}\n"
+        recording.run(recording.parse(text, base=tmp_path), environ={"K": FORM})
+    assert len(server.heard) == 1
+    told = [record.getMessage() for record in caplog.records if record.name.partition(".")[0] in clients.LOGGERS]
+    assert not [line for line in told if FORM in line or "4711" in line or server.url in line]
+    assert {name: logging.getLogger(name).level for name in levels} == levels

@@ -154,23 +154,25 @@ def test_a_few_lucky_cases_do_not_hide_a_hopeless_signal():
         assert (found.needed is None) == hopeless
 
 
-@pytest.mark.parametrize(
-    ("risk", "allowed"),
-    [("flat, over the target", 0.1), ("flat, within", 0.1), ("informative", 0.1), ("one cohort miscalibrated", 0.1)],
-)
-def test_the_chosen_threshold_is_over_the_target_no_more_often_than_promised(risk, allowed):
-    """Over 150 seeded draws of 1,000 cases the true disagreement exceeds 5% in at most delta of them."""
+@pytest.mark.parametrize("risk", ["flat, over the target", "flat, within", "informative", "one cohort miscalibrated"])
+def test_the_chosen_threshold_is_over_the_target_no_more_often_than_promised(risk):
+    """Over 150 seeded draws of 1,000 cases the true disagreement exceeds 5% in at most delta (10%) of them.
+
+    Where there is much to keep, one is chosen in most of them: never to choose would be no feat.
+    """
     rng = np.random.default_rng(11)
-    draws, over = 150, 0
-    population = rng.beta(2, 1, 200_000)
+    draws, over, chosen = 150, 0, 0
+    population = rng.beta(2, 1, 20_000)
     truth = _risk(risk, population, rng)
     for _ in range(draws):
         picked = rng.integers(0, len(population), 1000)
         wrong = rng.random(1000) < truth[picked]
         found = thresholds.select(population[picked], wrong, at_most=0.05)
         if found.threshold is not None:
+            chosen += 1
             over += truth[population >= found.threshold].mean() > 0.05
-    assert over <= draws * allowed + 3 * math.sqrt(draws * allowed * (1 - allowed))
+    assert over <= draws * 0.1 + 3 * math.sqrt(draws * 0.09)
+    assert chosen > draws / 2 or risk not in {"flat, within", "informative"}
 
 
 def _risk(kind, confidence, rng):

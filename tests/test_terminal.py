@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cascade_eval import bounds
-from cascade_eval.report import terminal
+from cascade_eval.report import annotations, terminal
 
 
 def _verdict(cascade, cohort):
@@ -246,5 +246,5 @@ def test_an_overview_counts_and_shows_the_centre():
 
 def test_an_annotation_cannot_be_escaped_from():
     """Line breaks, percent signs, colons and commas in names are written as workflow commands want them."""
-    text = terminal.annotation("error", "a\n::x 5%", file="a,b:c", line=3, heading="h\r")
+    text = annotations.line("error", "a\n::x 5%", file="a,b:c", line=3, heading="h\r")
     assert text == "::error file=a%2Cb%3Ac,line=3,title=h%0D::a%0A::x 5%25"

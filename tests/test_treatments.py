@@ -484,6 +484,26 @@ def test_an_audit_is_enough_to_predict_by(weekly, saturated, frame):
         assert low < whole.estimate(name).value < high
 
 
+@pytest.mark.parametrize(("lost", "known"), [(0.002, True), (0.05, False)])
+def test_a_call_whose_cost_was_lost_leaves_out_its_case_and_not_the_prediction(weekly, frame, lost, known):
+    """With 0.2% of the small model's costs lost a route's cost is what it is without; with 5%, fewer than asked for, unknown."""
+    routed = [
+        treatments.route(weekly, decisions_only(table, audit=0.4), "current", [PT])
+        for table in (frame, without(frame, lost))
+    ]
+    whole, partly = (one.predicted["cost"] for one in routed)
+    assert (partly[0] is not None) == known
+    assert not known or partly == pytest.approx(whole, rel=0.02)
+    assert ("to unknown of always-flagship" in routed[1].message) != known
+
+
+def without(frame, share):
+    """Lose the cost of some of the small model's calls."""
+    return frame.assign(
+        **{"mini.cost_usd": frame["mini.cost_usd"].mask(np.random.default_rng(2).random(len(frame)) < share)}
+    )
+
+
 def test_an_audit_is_planned_with_the_calls_that_decide(weekly, saturated):
     """89 calls decide 'at most 10%' where 3% are expected (power 0.8, always), in each of two languages."""
     made = treatments.ask_for_an_audit(weekly, saturated, "current")

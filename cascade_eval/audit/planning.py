@@ -56,8 +56,9 @@ def plan(
     per
         Cohort columns to plan by; those of the first ``each`` line where None.
     prior
-        Expected rate by cohort (``"language=fr"``), as a fraction, or as last week's ``(count, nobs)``, which stands for
-        (count + 1/2) / (nobs + 1). A cohort without one is expected to use three tenths of its budget.
+        Expected rate by cohort (``"language=fr"``), as a fraction, or as last week's ``(count, nobs)``. A cohort without
+        one is expected to use three tenths of its budget, and a few answers move that little: half a disagreement at
+        that rate is added, 1/2 to the count and 1/2 / (0.3 × budget) to the cases. 0 of 3 stand for 2.5% of 10%.
     cases, usd
         Caps; at least one of them.
     usd_per_call
@@ -190,7 +191,11 @@ def _expected(name: str, limit: float, prior: Mapping[str, Any]) -> tuple[float,
     value, rate = prior[name], plans.rate(prior[name])
     if rate is None:
         raise UsageError(f"the prior of '{name}' is {value!r}; write a rate such as 0.04, or (count, cases).")
-    return rate, "as given" if isinstance(value, (int, float)) else f"{value[0]:,} of {value[1]:,} before"
+    if isinstance(value, (int, float)):
+        return rate, "as given"
+    # 1/2 of 1 case would stand for a broken budget wherever an audit asked next to nothing, and take its calls.
+    count, nobs = value
+    return (count + 0.5) / (nobs + 0.5 / (DEFAULT * limit)), f"{count:,} of {nobs:,} before"
 
 
 def _strata(

@@ -220,18 +220,18 @@ def _restored(record: Mapping[str, Any]) -> Plan:
 
 
 def rate(value: Any) -> float | None:
-    """Return the rate a prior stands for; None where it is no prior.
+    """Return the rate a prior gives; None where it is no prior.
 
     Examples
     --------
-    >>> rate(0.04), rate((3, 9)), rate("4%")
-    (0.04, 0.35, None)
+    >>> rate(0.04), rate((3, 12)), rate("4%")
+    (0.04, 0.25, None)
     """
     if isinstance(value, (list, tuple)):
         if len(value) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) for n in value):
             return None
         count, nobs = value
-        return (count + 0.5) / (nobs + 1) if 0 <= count <= nobs and nobs else None
+        return count / nobs if 0 <= count <= nobs and nobs else None
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
     return float(value) if ok else None
 

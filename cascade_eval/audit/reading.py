@@ -10,13 +10,12 @@ import numpy as np
 
 from cascade_eval import agreement, bounds, cohorts, costs, verdicts
 from cascade_eval.audit import answers as answers_
-from cascade_eval.audit import estimating, sampling, window
+from cascade_eval.audit import estimating, redrawn, sampling, window
 from cascade_eval.audit.planning import METRIC
 from cascade_eval.basis import Binomial
 from cascade_eval.errors import UsageError
 from cascade_eval.metrics.parts import short
 from cascade_eval.traffic import ABSENT
-from cascade_eval.traffic.batch import array
 from cascade_eval.verdicts import Estimate
 
 if TYPE_CHECKING:
@@ -108,6 +107,8 @@ class Reading:
         Cases drawn; those with a known comparison; rows of answers for cases nobody drew.
     findings
         What a reader should know, one sentence each.
+    seed
+        What the sample was drawn by; None where it does not say.
     """
 
     cascade: str
@@ -121,6 +122,7 @@ class Reading:
     answered: int
     unasked: int
     findings: tuple[str, ...] = ()
+    seed: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the reading as JSON; the next plan takes it as its prior."""
@@ -137,6 +139,7 @@ class Reading:
             "spend": {name: getattr(self.spend, name) for name in ("calls", "usd", "saved", "reason")},
             "age_days": self.age_days,
             "drawn": self.drawn,
+            "seed": self.seed,
             "answered": self.answered,
             "unasked": self.unasked,
             "findings": list(self.findings),
@@ -201,6 +204,7 @@ def read(
         sample.cases,
         int((outcome >= 0).sum()),
         joined.unasked,
+        seed=sample.seed,
     )
     return replace(reading, findings=tuple(_findings(reading, promised)))
 
@@ -216,20 +220,20 @@ def _same_window(sample: Sample, of: Window) -> Seen:
     names = [window.text(tuple(s.cohort), tuple(s.cohort.values())) for s in sample.strata]
     strata = window.Strata(sample.per, [*names, *sample.left_out])
     here = np.zeros(len(strata.names) + 1, dtype=np.int64)
-    ids = sample.batch.arrow(None, "case_id")
-    found = np.zeros(sample.cases, dtype=np.bool_)
+    again = redrawn.Redrawn(sample)
 
     def watched() -> Iterator[Replay]:
         for piece in window.pieces(of):
             rows = window.unescalated(piece)
+            codes = strata.codes(piece)[rows]
             # Strata that are not the sample's are counted in the last place.
-            here[:] += np.bincount(strata.codes(piece)[rows] % len(here), minlength=len(here))
-            kept = piece.columns.batch.arrow(None, "case_id").filter(array(rows))
-            found[:] |= answers_.places(ids, kept) >= 0
+            here[:] += np.bincount(codes % len(here), minlength=len(here))
+            again.look(piece, rows, codes)
             yield piece
 
     seen = window.look(watched(), sample.per)
-    _refuse_changed(sample, seen, here, int((~found).sum()))
+    _refuse_changed(sample, seen, here, int((~again.found).sum()))
+    again.refuse()
     return seen
 
 
@@ -394,6 +398,8 @@ def _judged(
     named = [dict(one.cohort) for one in each]
     for budget in promised:
         scope = budget.scope
+        # One audit is judged on its own; a promise that is watched holds or fails over the weeks.
+        bound = replace(budget.bound, text=budget.bound.plain, watched=False)
         if budget.metric != METRIC or (scope.kind != "overall" and scope.columns != per):
             continue
         own: list[dict[str, str]]
@@ -405,9 +411,7 @@ def _judged(
             wanted = cohorts.mapping(scope.columns, scope.values)
             family = [e for e, cohort in zip(estimates, named, strict=True) if cohort == wanted] or [_nobody(wanted)]
             own = [wanted]
-        for verdict, cohort in zip(
-            verdicts.judge(family, budget.bound, confidence=context.confidence), own, strict=True
-        ):
+        for verdict, cohort in zip(verdicts.judge(family, bound, confidence=context.confidence), own, strict=True):
             yield replace(verdict, cohort=cohort, scope=str(scope), file=budget.file, line=budget.line)
 
 
@@ -467,3 +471,8 @@ def _findings(reading: Reading, promised: Sequence[Budget]) -> Iterator[str]:
                 f"'{METRIC}: {budget.scope}' is not judged here: the sample is stratified otherwise. Merge it into the traffic, "
                 "and the suite judges it by weights."
             )
+    if any(budget.metric == METRIC and budget.bound.watched for budget in promised):
+        yield (
+            "these verdicts are of this audit alone. Promises that are watched weekly hold or fail over the weeks: merge the "
+            "audit into the traffic, for monitor and pytest."
+        )

@@ -47,6 +47,9 @@ REQUIRED: Final = (
 )  # fmt: skip
 """Columns without which a file is no sample."""
 
+SEED: Final = "audit_seed"
+"""Column of the seed; samples of earlier versions may lack it."""
+
 KEPT: Final = ("input", "weight", "cluster", "decided_at")
 """Case columns a sample keeps where they exist."""
 
@@ -96,6 +99,11 @@ class Sample:
     def judge(self) -> str | None:
         """The model that judges agreement, None where answers are compared."""
         return self.constant("audit_judge") or None
+
+    @property
+    def seed(self) -> str | None:
+        """What it was drawn by; None where it does not say."""
+        return self.constant(SEED) if self.batch.has(None, SEED) else None
 
     @cached_property
     def drawn_at(self) -> dt.datetime:
@@ -219,7 +227,7 @@ def sample(
         "audit_left_out": json.dumps(left_out, ensure_ascii=False),
         "audit_model": plan.model,
         "audit_cascade": plan.cascade,
-        "audit_seed": str(seed),
+        SEED: str(seed),
         "audit_drawn_at": (now or dt.datetime.now(dt.UTC)).isoformat(timespec="seconds"),
         "audit_window": traffic.sha256(),
         "audit_judge": judge or "",
@@ -246,6 +254,13 @@ def refuse_judge(judge: str | None, cascade: Cascade) -> None:
         )
 
 
+def numbers(ids: list[str], seed: int | str) -> NDArray[np.uint64]:
+    """Return each case's number, shape (n_ids,): the hash of its id keyed by the seed."""
+    key = hashlib.blake2b(str(seed).encode()).digest()
+    digests = [hashlib.blake2b(name.encode(), digest_size=8, key=key).digest() for name in ids]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+
+
 class _Chosen(NamedTuple):
     """Cases drawn, each array of shape (n_drawn,)."""
 
@@ -259,7 +274,7 @@ class _Lots:
 
     def __init__(self, wanted: NDArray[np.int64], seed: int | str) -> None:
         self.wanted = wanted
-        self.key = hashlib.blake2b(str(seed).encode()).digest()
+        self.seed = seed
         self.population = np.zeros(len(wanted), dtype=np.int64)
         self.unplanned: set[str] = set()
         self._kept = np.zeros((4, 0), dtype=np.uint64)
@@ -268,11 +283,6 @@ class _Lots:
     def drawn(self) -> NDArray[np.int64]:
         """Cases drawn from each stratum."""
         return np.minimum(self.wanted, self.population)
-
-    def numbers(self, ids: list[str]) -> NDArray[np.uint64]:
-        """Return each case's number, shape (n_ids,)."""
-        digests = [hashlib.blake2b(name.encode(), digest_size=8, key=self.key).digest() for name in ids]
-        return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
     def add(
         self,
@@ -308,7 +318,7 @@ def _draw(lots: _Lots, piece: Replay, strata: window.Strata) -> None:
         return
     batch = piece.columns.batch
     ids = batch.arrow(None, "case_id").take(array(rows.astype(np.int64))).to_pylist()
-    lots.add(lots.numbers(ids), rows + batch.first, codes, piece.decisions.settled[rows].astype(np.int64))
+    lots.add(numbers(ids, lots.seed), rows + batch.first, codes, piece.decisions.settled[rows].astype(np.int64))
 
 
 def _text(cohort: Mapping[str, str]) -> str:

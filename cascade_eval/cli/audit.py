@@ -318,7 +318,7 @@ def _sample_lines(drawn: Sample) -> Iterator[str]:
 def _reading_lines(found: Reading) -> Iterator[str]:
     from cascade_eval.audit import window
 
-    yield f"{found.cascade}: {found.answered:,} of {found.drawn:,} drawn cases compared; drawn {found.age_days:.1f} days ago"
+    yield f"{found.cascade}: {found.answered:,} of {found.drawn:,} drawn cases compared; drawn {found.age_days:.1f} days ago{_seed(found)}"
     yield f"  overall: {found.overall}"
     yield from (f"  {window.label(each.cohort)}: {each.estimate}" for each in found.cohorts)
     for verdict in found.verdicts:
@@ -331,6 +331,10 @@ def _reading_lines(found: Reading) -> Iterator[str]:
     if spend.reason is not None:
         yield f"  {spend.reason}"
     yield from (f"  finding: {sentence}" for sentence in found.findings)
+
+
+def _seed(found: Reading) -> str:
+    return " by a seed nobody wrote down" if found.seed is None else f" by the seed '{found.seed}'"
 
 
 def _floor_lines(floor: Noise) -> Iterator[str]:

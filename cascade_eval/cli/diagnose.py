@@ -72,7 +72,7 @@ def _quiet(cause: Cause) -> bool:
 
 def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...], tuple[str, ...]]:
     """Return the cases, the rows of earlier weeks and fixed sets, and which history they are of."""
-    from cascade_eval import history, monitor, runs
+    from cascade_eval import history, monitor, runs, weeks
     from cascade_eval.cli.monitor import alone, fixed_sets, kept_in
 
     where, said = kept_in(found, options["history"], no_history=options["no_history"])
@@ -83,7 +83,8 @@ def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...], tuple[s
         rows = fixed_sets(found, options["held_out"], options["judge_set"], week)
     if where is not None:
         own = {row.key for row in rows}
-        earlier = history.read(where, since=options["since"])
+        earlier = history.read(where, suite=monitor.known_as(found), since=options["since"])
+        weeks.refuse_namesake(found, earlier, weeks.shown_as(where))
         rows += tuple(row for row in earlier if row.key not in own)
     return cases, rows, said
 

@@ -51,8 +51,8 @@ def monitor(
     A history is a folder or an SQLAlchemy URL. Where neither --history nor the suite's 'history:' names one, this
     traffic's weeks are all there is.
 
-    Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided. 0: none stands, and
-    promises were shown to hold. 4: something cannot be used.
+    Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided, or nothing about a cohort
+    whose escalation once jumped. 0: none stands, and promises were shown to hold. 4: something cannot be used.
 
     Example: cascade-eval monitor suites/weekly_replay.cascade.yaml --traffic sample.parquet --history history
 
@@ -60,7 +60,7 @@ def monitor(
     """
     from cascade_eval import history as history_
     from cascade_eval import monitor as monitor_
-    from cascade_eval import runs
+    from cascade_eval import runs, weeks
     from cascade_eval import suite as suite_
 
     found = suite_.load(suite)
@@ -71,7 +71,9 @@ def monitor(
     late: list[str] = []
     if where is not None:
         kept = history_.read(where, suite=rows[0].suite)
-        _refuse_namesake(found, kept, rows[0].suite)
+        weeks.refuse_namesake(found, kept, weeks.shown_as(where))
+        rows, apart = monitor_.without_late(rows, kept)
+        said = (*said, *(f"note: {note}" for note in apart))
         history_.write(where, [*rows, *monitor_.gone(rows, kept)])
         measured = rows
         rows = history_.read(where, suite=rows[0].suite, since=options["since"])
@@ -82,14 +84,6 @@ def monitor(
     if files := reporting.Files(report, evidence):
         _report(files, found, opened, rows, alone=where is None)
     return EXIT[findings.outcome]
-
-
-def _refuse_namesake(found: Suite, kept: Sequence[Row], name: str) -> None:
-    from cascade_eval import errors, weeks
-    from cascade_eval import monitor as monitor_
-
-    if (other := monitor_.namesake(found, kept)) is not None:
-        raise errors.UsageError(f"the history keeps weeks of {other} under the same name, '{name}'. {weeks.APART}")
 
 
 def kept_in(
@@ -242,7 +236,7 @@ def _line(name: str, row: Row, tail: str = "") -> str:
         numbers.show(row.latency_p95, "seconds"),
         "" if again is None else numbers.show(again, "rate"),
     )
-    shown = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
+    shown = "".join(f" {cell:>{width - 1}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
     return f"  {name:<20.20}{shown}{tail}".rstrip()
 
 
@@ -294,6 +288,23 @@ def _found(findings: Findings) -> Iterator[str]:
     yield from (f"note: {note}" for note in findings.notes)
     yield {
         "alarm": f"{len(findings.alarms)} alarm{'' if len(findings.alarms) == 1 else 's'} in the last week.",
-        "quiet": "No alarm stands, and promises were shown to hold.",
-        "undecided": "Nothing could be decided: no disagreement budget was shown to hold or to be broken.",
+        "quiet": f"No alarm stands, and {_shown(findings)}.",
+        "undecided": _undecided(findings),
     }[findings.outcome]
+
+
+def _undecided(findings: Findings) -> str:
+    from cascade_eval import monitor
+
+    suspected = ", ".join(dict.fromkeys(monitor.label(sequence.cohort) for sequence in findings.suspicions))
+    if suspected:
+        return (
+            f"Undecided: escalation of {suspected} once jumped, and its promise was not shown to hold since. Audit it."
+        )
+    return "Nothing could be decided: no disagreement budget was shown to hold or to be broken."
+
+
+def _shown(findings: Findings) -> str:
+    """Say how many promises were shown to hold: one is enough for exit code 0."""
+    within = sum(sequence.state == "within" for sequence in findings.sequences)
+    return f"{within:,} of {len(findings.sequences):,} promises of disagreement were shown to hold"

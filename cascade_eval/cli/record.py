@@ -171,6 +171,6 @@ def _ending(found: Recording) -> str:
     return {
         "complete": "Every call was made and answered.",
         "failures": f"{found.failed:,} calls timed out or failed. Ask them again: the same command with --retry failed.",
-        "unasked": f"{sum(found.unasked.values()):,} calls were not made. Go on: the same command, with a larger cap if need be.",
+        "unasked": f"{sum(found.unasked.values()):,} calls were not made; the reasons stand above. Go on: the same command, with a larger cap where the cap was one.",
         "interrupted": "Interrupted. Go on with the same command; what was answered is not asked again.",
     }[found.outcome]

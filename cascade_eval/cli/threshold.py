@@ -32,7 +32,7 @@ _IDLE: Final = {"--disagreement": (), "--both": ("tier", "joint"), "--escalation
 @click.option("--write", is_flag=True, help="Put the threshold into the suite, with `chosen_on` beside it.")
 @click.option("-o", "--output", metavar="FILE", help="Where to write the proposal: .md or .json.")
 def threshold(suite: str, output: str | None, *, write: bool, **options: Any) -> int:
-    """Choose the laxest threshold whose disagreement is certified, on cases whose flagship answers are known.
+    """Choose the certified threshold that keeps most cases, among cases whose flagship answers are known.
 
     With --both, the cheapest pair of thresholds of a cascade of three tiers. With --escalation, the threshold that
     escalates a given share, and what cases exactly at it have to do.

@@ -294,7 +294,7 @@ def by_feel(reading: Reading, signs: Sequence[Sign]) -> Cause:
 
 
 def _test(facts: Facts, signs: Sequence[Sign]) -> str:
-    if any(sign.p_over <= facts.alpha for sign in signs):
+    if any(sign.audited(facts.alpha) for sign in signs):
         return "audit"
     return "weeks" if any(sign.facts.alarm for sign in signs) else "gate"
 

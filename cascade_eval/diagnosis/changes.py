@@ -229,12 +229,11 @@ def estimated_cost(of: Replay, now: Replay) -> Prediction:
     taken = of.chosen & ~decisions.cached & (decisions.settled >= 0)
     missing = taken & (decisions.settled == last) & ~flagship.known
     cheap = [columns.charge(tier.model).known for tier in of.cascade.tiers[:-1]]
-    if (
-        not flagship.known.any()
-        or not (decisions.cost_known | missing)[taken].all()
-        or not all(k[missing].all() for k in cheap)
-    ):
+    priced = taken & (decisions.cost_known | (missing & np.logical_and.reduce(cheap)))
+    # A call whose cost was lost leaves its case out, as in measured costs, and not the whole prediction.
+    if not flagship.known.any() or priced.sum() < max(1, of.context.coverage * taken.sum()):
         return None, None, None
+    taken, missing = priced, missing & priced
     weight = columns.weights()
     stands = np.where(taken, 1.0 if weight is None else weight, 0.0)
     if columns.batch.has(None, "audit_probability"):

@@ -171,6 +171,17 @@ def _fisher(a: float, m: float, b: float, n: float) -> tuple[float, float]:
     return float(hypergeom.sf(b - 1, m + n, a + b, n)), float(hypergeom.cdf(b, m + n, a + b, n))
 
 
+def rose(count0: float, nobs0: float, count1: float, nobs1: float) -> float:
+    """Fisher's exact p-value of "the rate rose"; weeks that scatter more than chance make it too small.
+
+    Examples
+    --------
+    >>> round(rose(10, 200, 20, 200), 3), rose(0, 0, 3, 10)
+    (0.043, 1.0)
+    """
+    return _fisher(count0, nobs0, count1, nobs1)[0]
+
+
 def scatter(groups: Iterable[tuple[ArrayLike, ArrayLike]]) -> Scatter:
     """Estimate how many times more weeks of a group differ than chance alone would have them, at least 1.
 

@@ -121,6 +121,8 @@ class CohortFacts:
         Where a stored calibration is in use.
     pooled
         Small cohorts judged together as this one.
+    calm
+        The latest weeks, of which those of now are the last, where nothing began inside cohorts; else empty.
     """
 
     cohort: Cohort
@@ -134,6 +136,7 @@ class CohortFacts:
     covered: bool | None = None
     overstated: Overstated | None = None
     pooled: tuple[str, ...] = ()
+    calm: Period = field(default_factory=Period)
 
     @property
     def family(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from cascade_eval.diagnosis.facts import Facts
 from cascade_eval.errors import UsageError, did_you_mean
 from cascade_eval.suite import evaluation
 from cascade_eval.traffic import Field
+from cascade_eval.weeks import refuse_namesake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +60,9 @@ def measure(
     Raises
     ------
     UsageError
-        An unknown cascade, or data the suite cannot be judged by.
+        An unknown cascade, rows of another suite, or data the suite cannot be judged by.
     """
+    refuse_namesake(suite, rows, "given")
     names = [one.name for one in suite.cascades]
     if cascade is not None and cascade not in names:
         raise UsageError(f"no cascade '{cascade}'.{did_you_mean(cascade, names)}")
@@ -99,8 +101,9 @@ def _rows(suite: Suite, traffic: Traffic, rows: Sequence[Row]) -> tuple[tuple[Ro
     if not timed:
         # Weeks and a window without a time cannot be put in order.
         rows = [row for row in rows if row.kind != "production"]
+    own, late = monitor.without_late(own, rows)
     mine = {row.key for row in own}
-    weeks = {(row.cascade, row.window) for row in own}
+    measured = {(row.cascade, row.window) for row in own}
     names = {one.name for one in suite.cascades}
     kept = [
         row
@@ -108,17 +111,17 @@ def _rows(suite: Suite, traffic: Traffic, rows: Sequence[Row]) -> tuple[tuple[Ro
         if row.cascade in names
         and row.suite == own[0].suite
         and row.key not in mine
-        and not (row.kind == "production" and (row.cascade, row.window) in weeks)
+        and not (row.kind == "production" and (row.cascade, row.window) in measured)
     ]
     same = {row.cascade: row.definition for row in own}
     # What another gate, or another rule of agreement, let through does not say whether this one drifted.
     ours = tuple(row for row in kept if row.kind != "production" or row.definition in {None, same[row.cascade]})
-    return (*ours, *own), tuple(_left_out({(row.cascade, row.window) for row in {*kept} - {*ours}}))
+    return (*ours, *own), (*late, *_left_out({(row.cascade, row.window) for row in {*kept} - {*ours}}))
 
 
-def _left_out(weeks: set[tuple[str, str]]) -> Iterator[str]:
-    for cascade in sorted({name for name, _ in weeks}):
-        mine = sorted(window for name, window in weeks if name == cascade)
+def _left_out(gone: set[tuple[str, str]]) -> Iterator[str]:
+    for cascade in sorted({name for name, _ in gone}):
+        mine = sorted(window for name, window in gone if name == cascade)
         yield (
             f"{cascade}: {len(mine):,} earlier weeks, the last {mine[-1]}, were measured under another definition of the "
             "cascade or of agreement, and are no reference for this one."

@@ -12,6 +12,7 @@ from cascade_eval.cascade import Leaf
 from cascade_eval.counts import DISAGREE
 from cascade_eval.diagnosis import changes, escalating
 from cascade_eval.diagnosis.nouns import Treatment
+from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,10 +189,12 @@ def _steps(
     """Label what is missing, fit and store the map, and name it in the gate."""
     short = [one for one in found if one.labelled < LABELS]
     name, data = shlex.quote(suite.name), shlex.quote(cases.name)
+    # What was audited once is not drawn from again.
+    fresh = "FRESH_CASES" if Field(None, "audit_probability") in cases.fields else data
     per = "".join(f" --per {shlex.quote(column)}" for column in family)
     if short:
         calls = sum(LABELS - one.labelled for one in short)
-        yield f"cascade-eval audit plan {name} --traffic {data} --cascade {shlex.quote(cascade)}{per} --cases {calls} -o plan.json"
+        yield f"cascade-eval audit plan {name} --traffic {fresh} --cascade {shlex.quote(cascade)}{per} --cases {calls} -o plan.json"
     kind = "hierarchical" if family else "platt"
     where = f"--cascade {shlex.quote(cascade)} --tier {shlex.quote(tier.name)}"
     yield f"cascade-eval calibrate {name} --traffic {data} {where} --kind {kind}{per} -o calibrations/{shlex.quote(tier.name)}.json"

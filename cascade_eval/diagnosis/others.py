@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cascade_eval import bounds
 from cascade_eval.diagnosis import reading as reading_
 from cascade_eval.diagnosis import sentences
 from cascade_eval.diagnosis.nouns import Cause
@@ -12,6 +13,7 @@ from cascade_eval.diagnosis.sentences import certified, pct, points
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cascade_eval.diagnosis.facts import Feedback
     from cascade_eval.diagnosis.reading import Reading
 
 MATERIAL: Final = 0.5
@@ -210,9 +212,8 @@ def rising(reading: Reading) -> Iterator[Cause]:
     more = reading_.sharpest([sign for sign in reading.signs if sign.more and not sign.over])
     if not more:
         return
-    measured = (
-        all(sign.within or sign.empty or (sign.compared > 0 and not sign.rose) for sign in more) and reading.measured
-    )
+    # Where everything escalates nothing is kept that could be over budget.
+    measured = all(sign.within or sign.empty or (sign.compared > 0 and not sign.rose) for sign in more)
     evidence = [sentences.moved(sign.label, "escalation", sign.escalation) for sign in more[:4]]
     evidence += [sentences.disagreement(facts, sign) for sign in more[:4] if sign.compared]
     if facts.money is not None and facts.money.before is not None:
@@ -257,13 +258,25 @@ def auditing(reading: Reading) -> Iterator[Cause]:
     )
 
 
+def _served(reading: Reading, said: Feedback) -> float:
+    """Return the largest share of cases in which the cascade may be why what users or labels say got worse.
+
+    A gate serves at most as many bad answers as the flagship would change, and none of the flagship's own.
+    """
+    if said.name == "flagship quality":
+        return 0.0
+    now = reading.overall.facts.now
+    _, high = bounds.rate([now.total("most")], [now.total("most_size")], confidence=reading.facts.confidence)
+    return float(high[0]) * (1 - now.escalation)
+
+
 def past(reading: Reading) -> Iterator[Cause]:
     """Say that users or labels got worse although the cascade serves what its flagship would."""
     facts = reading.facts
     worse = [one for one in facts.feedback if one.low > 0]
     if not worse or not reading.measured or any(sign.over or sign.rose for sign in reading.signs):
         return
-    shown = reading.overall.within and not reading.undecided
+    shown = (reading.overall.within and not reading.undecided) or any(one.low > _served(reading, one) for one in worse)
     words = {
         "regenerated": "answers after which the user asked again",
         "feedback": "answers with bad feedback",

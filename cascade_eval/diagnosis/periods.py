@@ -23,18 +23,23 @@ if TYPE_CHECKING:
 WEEKS: Final = 4
 """Weeks of each period, where there are as many."""
 
+CALM: Final = 12
+"""Latest weeks that may vouch for now where nothing began inside cohorts: a quarter of a year."""
+
 
 @dataclass(frozen=True)
 class Split:
     """Which weeks are compared with which; `before` is empty where there is one window only.
 
-    `mixed` is the week from which other traffic arrived, where nothing else began; None where none did.
+    `mixed` is the week from which other traffic arrived, where nothing else began; None where none did. `calm` are the weeks
+    in which nothing began inside cohorts, the latest ones; they end with those of now.
     """
 
     windows: tuple[str, ...]
     before: tuple[str, ...]
     now: tuple[str, ...]
     mixed: str | None = None
+    calm: tuple[str, ...] = ()
 
 
 def promised(suite: Suite) -> tuple[tuple[budgets.Budget, ...], tuple[str, ...]]:
@@ -100,8 +105,10 @@ def split(rows: Sequence[Row], standing: Sequence[Finding], sequences: Sequence[
     earlier = tuple(window for window in base if onset is not None and window < onset)
     if onset is None or not earlier:
         start = max(windows[-WEEKS:][0], next(window for window in windows if window > before[-1]))
-        return Split(windows, before, tuple(window for window in windows if window >= start))
-    return Split(windows, earlier[:WEEKS], tuple(window for window in windows if window >= onset), mixed)
+        now = tuple(window for window in windows if window >= start)
+        return Split(windows, before, now, calm=() if onset is not None else windows[-CALM:])
+    now = tuple(window for window in windows if window >= onset)
+    return Split(windows, earlier[:WEEKS], now, mixed, () if mixed is None else windows[-CALM:])
 
 
 def _onset(
@@ -184,6 +191,7 @@ def facts(
             watched is not None and watched.state == "within",
             next((row.reason for row in last if row.reason is not None), None),
             pooled=tuple(sorted({c[-1][1] for c, to in places.items() if to == cohort and c != to})),
+            calm=_period(mine, weeks.calm),
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cascade_eval import bounds, drift, monitor
 from cascade_eval.diagnosis import comparing
+from cascade_eval.diagnosis.facts import Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cascade_eval.diagnosis.comparing import Moved, Scatter
-    from cascade_eval.diagnosis.facts import CohortFacts, Facts, Period
+    from cascade_eval.diagnosis.facts import CohortFacts, Facts
     from cascade_eval.monitor import Cohort
 
     Floats = NDArray[np.float64]
@@ -49,6 +50,8 @@ class Sign:
         Whether that is shown now, by the audit or by the weekly sequence, and in the reference period from its first weeks on.
     within
         Whether it is shown to be within budget.
+    calm
+        Whether more weeks than those of now decide that, in which nothing began.
     new
         Whether it was absent in the reference period.
     rose
@@ -68,6 +71,7 @@ class Sign:
     over: bool
     over_before: bool
     within: bool
+    calm: bool
     new: bool
     rose: bool
     less: bool
@@ -94,6 +98,10 @@ class Sign:
         """Whether nothing of it is kept now, or it has no case."""
         now = self.facts.now
         return now.total("decisions") == 0 or now.total("escalated") >= now.total("decisions")
+
+    def audited(self, alpha: float) -> bool:
+        """Whether comparisons alone show it to be over budget, those of now or of more weeks."""
+        return self.p_over <= alpha or (self.over and self.calm)
 
     @property
     def undecided(self) -> bool:
@@ -160,7 +168,10 @@ def read(facts: Facts) -> Reading:
     first = facts.now.index(facts.mixed) if facts.mixed in facts.now else 0
     spreads = {family: _scatters(facts.of(family), overall, first) for family in {one.family for one in facts.cohorts}}
     moves = {one.cohort: _moves(one, overall, spreads[one.family], first) for one in facts.cohorts}
-    over = _holm(facts, lambda one: _over(one, "now"))
+    if any(_other_share(facts, one, moves[one.cohort][2]) for one in facts.cohorts):
+        # Of all cases together the rate changes with the mix, whatever stays the same inside cohorts.
+        facts = replace(facts, cohorts=(replace(overall, calm=Period()), *facts.cohorts[1:]))
+    over, always = (_holm(facts, lambda one, side=side: _over(one, side)) for side in ("now", "calm"))
     less = _holm(facts, lambda one: moves[one.cohort][1].down)
     more = _holm(facts, lambda one: moves[one.cohort][1].up)
     found = {
@@ -175,12 +186,15 @@ def read(facts: Facts) -> Reading:
         disagreement, escalation, share, cheap = moves[one.cohort]
         # All cases together are a second look at the same weeks.
         own = level if one.cohort else min(level, facts.alpha / 5)
+        now = over[one.cohort] <= facts.alpha or one.alarm is not None
+        # A second look at a part of the same cases.
+        calm = not now and always[one.cohort] <= facts.alpha / 5 and one.now.disagreement > one.budget
+        within = one.alarm is None and _within(one, moves[one.cohort], facts.alpha)
         signs.append(
             Sign(
-                one, disagreement, escalation, share, cheap, over[one.cohort],
-                over[one.cohort] <= facts.alpha or one.alarm is not None,
+                one, disagreement, escalation, share, cheap, over[one.cohort], now or calm,
                 _over(one, "before") <= facts.alpha and from_start(one),
-                one.alarm is None and _within(one, disagreement, facts.alpha),
+                within, calm or (within and _by_calm(one, facts.alpha)),
                 bool(facts.before) and _is_new(share),
                 disagreement.up <= _rise(facts),
                 less[one.cohort] <= own or (one.cohort, False) in found,
@@ -275,16 +289,44 @@ def from_start(one: CohortFacts) -> bool:
     return bool(all_ == 0 or bad > one.budget * all_)
 
 
-def _within(one: CohortFacts, moved: Moved, alpha: float) -> bool:
-    """Whether now shows the budget to hold, or the last eight weeks do and nothing of now speaks against it."""
-    if float(bounds.p_at_most(one.now.total("most"), one.now.total("most_size"), one.budget)) <= alpha:
+def _within(one: CohortFacts, moves: Sequence[Moved], alpha: float) -> bool:
+    """Whether now shows the budget to hold, or more weeks do and nothing of now speaks against it."""
+    if _shown(one.now, one.budget, alpha):
         return True
-    return one.shown and moved.up > alpha and not one.now.disagreement > one.budget
+    if moves[0].up <= alpha or one.now.disagreement > one.budget:
+        return False
+    return one.shown or (moves[1].down > alpha / 5 and _calm(one, alpha))
+
+
+def _shown(period: Period, budget: float, alpha: float) -> bool:
+    return float(bounds.p_at_most(period.total("most"), period.total("most_size"), budget)) <= alpha
+
+
+def _by_calm(one: CohortFacts, alpha: float) -> bool:
+    return not _shown(one.now, one.budget, alpha) and _shown(one.calm, one.budget, alpha)
+
+
+def _calm(one: CohortFacts, alpha: float) -> bool:
+    """Whether weeks in which nothing began show the budget to hold, the latest of them not more than the others.
+
+    As long as nothing changes every week is evidence of one rate, and four weeks are an arbitrary part of them.
+    """
+    if not _shown(one.calm, one.budget, alpha):
+        return False
+    bad, all_ = one.calm.most, one.calm.most_size
+    weeks = range(1, min(len(one.now.compared), len(all_) - 1) + 1)
+    late = (comparing.rose(bad[:-n].sum(), all_[:-n].sum(), bad[-n:].sum(), all_[-n:].sum()) for n in weeks)
+    return not any(p <= alpha / 5 for p in late)
 
 
 def _rise(facts: Facts) -> float:
     """Level at which a cohort's disagreement rose; stricter where the week in which it began was looked for."""
     return facts.alpha / 5 if len(facts.windows) > 2 else facts.alpha
+
+
+def _other_share(facts: Facts, one: CohortFacts, share: Moved) -> bool:
+    """Whether a share may have moved; not adjusted over cohorts, for the careful answer is that one did."""
+    return bool(one.cohort) and 2 * min(share.up, share.down) <= facts.alpha
 
 
 def _is_new(share: Moved) -> bool:

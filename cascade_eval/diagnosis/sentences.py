@@ -40,12 +40,14 @@ def period(windows: Sequence[str]) -> str:
 
 
 def disagreement(facts: Facts, sign: Sign) -> str:
-    """How often the flagship disagrees with what is kept now, against the budget."""
-    period_ = sign.facts.now
+    """How often the flagship disagrees with what is kept now, or in the weeks that decide, against the budget."""
+    period_, weeks = (
+        (sign.facts.calm, facts.windows[-len(sign.facts.calm.compared) :]) if sign.calm else (sign.facts.now, facts.now)
+    )
     count, nobs = period_.total("disagreed"), period_.total("compared")
     low, high = bounds.rate([count], [nobs], confidence=facts.confidence)
     return (
-        f"{sign.label}: the flagship disagrees with {pct(count / nobs)} of the unescalated answers {period(facts.now)} "
+        f"{sign.label}: the flagship disagrees with {pct(count / nobs)} of the unescalated answers {period(weeks)} "
         f"({pct(float(low[0]))} to {pct(float(high[0]))}, n={nobs:,.0f}), budget at most {pct(sign.facts.budget)}"
     )
 
@@ -54,15 +56,33 @@ def moved(label: str, what: str, found: Moved) -> str:
     """How a rate moved."""
     if not found.known:
         return f"{label}: {what} cannot be compared with earlier weeks"
-    verb = "rose" if found.now > found.before else "fell" if found.now < found.before else "stayed at"
-    if verb == "stayed at":
+    if found.now == found.before:
         return f"{label}: {what} stayed at {pct(found.now)}"
-    return f"{label}: {what} {verb} from {pct(found.before)} to {pct(found.now)} (n={found.size_before:,.0f} and {found.size:,.0f})"
+    verb = "rose" if found.now > found.before else "fell"
+    before, now = apart(found.before, found.now)
+    return f"{label}: {what} {verb} from {before} to {now} (n={found.size_before:,.0f} and {found.size:,.0f})"
+
+
+def apart(before: float, now: float) -> tuple[str, str]:
+    """Write two rates with as many digits as tell them apart.
+
+    Examples
+    --------
+    >>> apart(0.2413, 0.2409), apart(0.241, 0.1)
+    (('24.13%', '24.09%'), ('24.1%', '10%'))
+    """
+    said = pct(before), pct(now)
+    for digits in range(2, 9):
+        if said[0] != said[1] or before == now:
+            break
+        said = f"{before:.{digits}%}", f"{now:.{digits}%}"
+    return said
 
 
 def share(sign: Sign) -> str:
     """How the share of a cohort moved."""
-    return f"{sign.label} went from {pct(sign.share.before)} to {pct(sign.share.now)} of the decisions"
+    before, now = apart(sign.share.before, sign.share.now)
+    return f"{sign.label} went from {before} to {now} of the decisions"
 
 
 def spared(facts: Facts, signs: Iterable[Sign]) -> Iterator[str]:

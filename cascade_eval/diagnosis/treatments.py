@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cascade_eval import audit, budgets, monitor, proposals, traffic
+from cascade_eval import budgets, proposals, traffic
 from cascade_eval.diagnosis import changes, escalating
+from cascade_eval.diagnosis.audits import ask_for_an_audit, promised_each, shell
 from cascade_eval.diagnosis.escalating import alone, escalate_more, route
 from cascade_eval.diagnosis.mending import recalibrate, retrain
 from cascade_eval.diagnosis.nouns import Cause, Treatment
@@ -222,12 +223,12 @@ def choose_threshold(suite: Suite, cases: Traffic, cascade: str, at_most: float 
     Treatment
         "choose a threshold", or "ask for an audit" with the labelled cases it would take where none is certified.
     """
-    per = _promised_each(suite)
+    per = promised_each(suite)
     target = _target(suite, per) if at_most is None else at_most
     tier = escalating.gate_of(suite, cases, cascade, ((),))
     made = proposals.threshold(suite, cases, at_most=target, cascade=cascade, tier=tier.name, per=per)
-    command = _shell(
-        "threshold", suite, cases, "--cascade", cascade, "--tier", tier.name, *(word for column in per for word in ("--per", column)),
+    command = shell(
+        "threshold", suite, cases.name, "--cascade", cascade, "--tier", tier.name, *(word for column in per for word in ("--per", column)),
         "--disagreement", f"at most {_percent(target)}",
     )  # fmt: skip
     where = f" in each {' and '.join(per)}" if per else ""
@@ -279,7 +280,7 @@ def use_a_cascade(suite: Suite, cases: Traffic, cascade: str, at_most: float | N
     Treatment
         "use a cascade", or "leave alone" with the reason where no candidate is certified to cost less.
     """
-    per = _promised_each(suite)
+    per = promised_each(suite)
     target = _target(suite, per) if at_most is None else at_most
     current = suite.cascade(cascade)
     found: list[tuple[Cascade, Threshold]] = []
@@ -332,63 +333,6 @@ _SIGNALS = (("confidence", "confidence"), ("logprob", "token_logprobs"))
 """Signals to gate on, and the column each needs."""
 
 
-def ask_for_an_audit(suite: Suite, cases: Traffic, cascade: str, cohorts: Sequence[Cohort] = ()) -> Treatment:
-    """Say how many flagship calls would decide, and what they cost.
-
-    Parameters
-    ----------
-    suite, cases, cascade
-        As for `escalate_more`.
-    cohorts
-        Which have to be decided; all where none is named.
-
-    Returns
-    -------
-    Treatment
-        With the commands of the smallest audit that decides every cohort that can be.
-    """
-    family = next((tuple(column for column, _ in cohort) for cohort in cohorts if cohort), _promised_each(suite))
-    [now] = changes.replays(suite, cases, [suite.cascade(cascade)], columns=family)
-    promised = _promises(suite, family)
-    least = {column.name: column.at_least for column in suite.cohorts if column.at_least is not None}
-    every = int(((now.decisions.settled >= 0) & ~now.decisions.cached).sum())
-    try:
-        whole = audit.plan(now, promised, per=family, cases=max(every, 1), at_least=least)
-    except UsageError as error:
-        why = " ".join(problem.message for problem in error.problems)
-        return Treatment(
-            "ask for an audit", tuple(cohorts) or ((),), f"These cases cannot be audited to a decision: {why}"
-        )
-    wanted = {monitor.label(cohort) for cohort in cohorts if cohort}
-    named = [each for each in whole.strata if not wanted or each.label in wanted]
-    floors = {each.label: each.floor for each in named if each.floor is not None and each.floor <= each.unescalated}
-    lost = [each for each in named if each.label not in floors]
-    calls = sum(floors.values())
-    price = whole.usd_per_call
-    cost = "" if price is None else f", about ${calls * price:,.2f}"
-    said = [f"{calls:,} flagship calls{cost} decide {', '.join(list(floors)[:8])}"] if floors else []
-    said += [
-        f"{each.label} has {each.unescalated:,} unescalated cases and cannot be decided by them: "
-        + (f"it takes {each.floor:,}" if each.floor is not None else "the expected rate is too close to its budget")
-        for each in lost[:4]
-    ]
-    steps = (
-        _shell(
-            "audit plan", suite, cases, "--cascade", cascade, *_pers(family), "--cases", str(calls), "-o", "plan.json"
-        ),
-        _shell("audit sample", suite, cases, "--plan", "plan.json", "--seed", "audit", "-o", "sample.parquet"),
-        _shell("audit read", suite, cases, after=("sample.parquet", "ANSWERS")),
-    )
-    return Treatment(
-        "ask for an audit",
-        tuple(cohorts) or ((),),
-        f"{'. '.join(said)}. Expected rates are three tenths of each budget, for want of an earlier audit.",
-        {},
-        steps if floors else (),
-        {"calls": float(calls)} | ({} if price is None else {"usd": calls * price}),
-    )
-
-
 def fix_the_judge(suite: Suite, cases: Traffic, cascade: str) -> Treatment:
     """Repair the judge before anything that rests on its grades is believed."""
     del cases
@@ -437,42 +381,11 @@ def look_beyond(suite: Suite, cases: Traffic, cascade: str) -> Treatment:
 # Words
 
 
-def _promised_each(suite: Suite) -> tuple[str, ...]:
-    """Columns of the first promise about disagreement in each cohort."""
-    scopes = [
-        budget.scope for budget in suite.budgets if budget.metric == "disagreement" and budget.bound.high is not None
-    ]
-    return next((scope.columns for scope in scopes if scope.kind == "each"), ())
-
-
 def _target(suite: Suite, per: tuple[str, ...]) -> float:
     """Return what is promised in each cohort of some columns, or overall."""
     if not per:
         return escalating.promised(suite, ())
     return escalating.promised(suite, tuple((column, "") for column in per))
-
-
-def _promises(suite: Suite, family: tuple[str, ...]) -> list[budgets.Budget]:
-    """Promises about disagreement, with the stated defaults where there is none for a scope an audit needs."""
-    found = [budget for budget in suite.budgets if budget.metric == "disagreement" and budget.bound.high is not None]
-    if family and not any(budget.scope.columns == family for budget in found):
-        found.append(
-            budgets.Budget("disagreement", budgets.Scope("each", family), budgets.make(None, escalating.EACH, "rate"))
-        )
-    if not any(budget.scope.kind == "overall" for budget in found):
-        found.append(
-            budgets.Budget("disagreement", budgets.Scope("overall"), budgets.make(None, escalating.OVERALL, "rate"))
-        )
-    return found
-
-
-def _shell(command: str, suite: Suite, cases: Traffic, *options: str, after: Sequence[str] = ()) -> str:
-    words = [suite.name, *after, "--traffic", cases.name, *options]
-    return f"cascade-eval {command} {' '.join(shlex.quote(word) for word in words)}"
-
-
-def _pers(family: Sequence[str]) -> list[str]:
-    return [word for column in family or ("overall",) for word in ("--per", column)]
 
 
 def _now(made: Threshold) -> str:

@@ -197,7 +197,7 @@ def audit(reading: Reading) -> Answer:
     if not reading.measured:
         reason = next((one.facts.reason for one in reading.signs if one.facts.reason), "nothing was compared")
         return "cannot run", reason
-    over = [sign for sign in reading.signs if sign.p_over <= reading.facts.alpha]
+    over = [sign for sign in reading.signs if sign.audited(reading.facts.alpha)]
     if over:
         return "conclusive", "; ".join(sentences.disagreement(reading.facts, sign) for sign in over[:3])
     left = reading.undecided

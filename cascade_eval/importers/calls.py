@@ -104,6 +104,22 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False)
     file: int = 0
     line: int = 0
 
+    @property
+    def between(self) -> bool:
+        """Whether it is no call and completes none: it tells columns of the case, or what stands around what."""
+        return self.part and self.join is None
+
+
+def link(case: str, own: str | None, parent: str | None) -> tuple[Call, ...]:
+    """Keep the ids of a record that is no call and stands within another: there may be a call around it and one inside.
+
+    Examples
+    --------
+    >>> [found.parent for found in link("trace", "inner", "outer")], link("trace", "root", None)
+    (['outer'], ())
+    """
+    return (Call(case=case, id=own, parent=parent, part=True),) if case and own and parent else ()
+
 
 def tokens(value: Any, name: str) -> int | None:
     """Read a number of tokens; OTLP writes whole numbers as text.

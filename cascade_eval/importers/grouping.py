@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Named: TypeAlias = "tuple[str, Call]"
 """The model a row bears, and its call."""
 
+DEEPEST = 100
+"""How far up what surrounds a call is followed."""
+
 SUMMED = ("input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "latency_s")
 
 
@@ -93,10 +96,10 @@ def _whole(
     if len(found) == 1 and not found[0].part:
         return (), found
     ordered = _ordered(found)
-    columns_only = [each for each in ordered if each.part and each.join is None]
+    columns_only = [each for each in ordered if each.between]
     made.other = len(columns_only)
-    told = [each for each in ordered if not (each.part and each.join is None)] if columns_only else ordered
-    once = _outermost(_once(told, made), made)
+    told = [each for each in ordered if not each.between] if columns_only else ordered
+    once = _outermost(_once(told, made), columns_only, made)
     return columns_only, _joined(_undisputed(once, aside), made, aside)
 
 
@@ -145,15 +148,26 @@ def _undisputed(found: Sequence[Call], aside: Callable[[Call, Aside], None]) -> 
     return [call for call in found if call.part or call.id not in twice]
 
 
-def _outermost(found: Sequence[Call], made: Case) -> list[Call]:
+def _outermost(found: Sequence[Call], between: Sequence[Call], made: Case) -> list[Call]:
     """Leave out a call that surrounds another of the same model: two instrumentations saw one call."""
-    parents = {call.parent for call in found}
-    if not any(call.id in parents for call in found if call.id):
+    called = [call for call in found if not call.part]
+    if len(called) < 2 or not any(call.parent for call in called):
         return list(found)
-    inside = {(call.parent, name) for call in found if call.parent and not call.part for name in call.names}
+    parents = {str(each.id): each.parent for each in (*called, *between)}
+    inside = {(outer, name) for call in called for outer in _around(call, parents) for name in call.names}
     kept = [call for call in found if call.part or not any((call.id, name) in inside for name in call.names)]
     made.repeated += len(found) - len(kept)
     return kept
+
+
+def _around(call: Call, parents: Mapping[str, str | None]) -> list[str]:
+    """Return the ids of all that surrounds a call, nearest first; nothing surrounds what surrounds itself."""
+    found: list[str] = []
+    outer = call.parent
+    while outer and outer not in found and len(found) < DEEPEST:
+        found.append(outer)
+        outer = parents.get(outer)
+    return [] if call.id in found else found
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

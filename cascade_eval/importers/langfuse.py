@@ -8,6 +8,7 @@ Source: Langfuse, "Blob storage export field reference" and the public API.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def _read(record: Any) -> tuple[Sequence[Call], Mapping[str, Any]]:
     view = {**record, **found}
     view.setdefault("session_id", trace.get("sessionId"))
     if kind != "GENERATION":
-        return (), view
+        # What a tool asks is its own.
+        return () if kind == "TOOL" else _between(found), view
     names = [
         name
         for key in ("provided_model_name", "model", "model_id")
@@ -74,6 +76,13 @@ def _read(record: Any) -> tuple[Sequence[Call], Mapping[str, Any]]:
         input=messages.question(found["input"]),
     )
     return (call,), view
+
+
+def _between(found: Mapping[str, Any]) -> tuple[Call, ...]:
+    with contextlib.suppress(Aside):
+        ids = [calls.text(found.get(key), key) for key in ("trace_id", "id", "parent_observation_id")]
+        return calls.link(ids[0] or "", ids[1], ids[2])
+    return ()
 
 
 def _status(found: Mapping[str, Any]) -> str:

@@ -26,8 +26,10 @@ def _read(record: otlp.Span | otlp.Record) -> tuple[Sequence[Call], Mapping[str,
     trace = otlp.trace(record)
     view = otlp.view(record, found, trace)
     view["metadata"] = messages.decoded(found.get("metadata"))
-    if found.get("openinference.span.kind") != "LLM":
-        return (), view
+    kind = found.get("openinference.span.kind")
+    if kind != "LLM":
+        # What a tool asks is its own.
+        return () if kind == "TOOL" else otlp.between(record, trace), view
     # The model that answered is dated; what was asked stands in the parameters, also where nothing answered.
     asked_of = messages.decoded(found.get("llm.invocation_parameters"))
     named = (

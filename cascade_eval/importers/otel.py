@@ -53,7 +53,8 @@ def _span(span: otlp.Span) -> tuple[Sequence[Call], Mapping[str, Any]]:
     # Instrumentations that came before the operation said `llm.request.type`.
     operation = found.get("gen_ai.operation.name") or found.get("llm.request.type")
     if not _is_call(operation, found) or (operation is None and asked is None and answered is None):
-        return (), view
+        # What a tool asks is its own.
+        return () if operation == "execute_tool" else otlp.between(span, trace), view
     first, second = calls.text(asked, "the model"), calls.text(answered, "the model")
     names = tuple(name for name in (first, second if second != first else None) if name)
     if not names:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cascade_eval.importers import calls, messages
-from cascade_eval.importers.calls import Aside
+from cascade_eval.importers.calls import Aside, Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +219,13 @@ def trace(span: Span | Record) -> str:
 def span_id(written: str | None, name: str) -> str | None:
     """Return the id of a span, None where there is none."""
     return _id(written, name, 8) or None
+
+
+def between(span: Span, trace_id: str) -> tuple[Call, ...]:
+    """Keep of a span that is no call what it stands between: two instrumentations may have seen one call around it."""
+    with contextlib.suppress(Aside):
+        return calls.link(trace_id, span_id(span.spanId, "spanId"), span_id(span.parentSpanId, "parentSpanId"))
+    return ()
 
 
 def _id(written: str | None, name: str, size: int) -> str:

@@ -36,7 +36,7 @@ CASES = "cases.parquet"
 REPORT = "import.json"
 """Written last: a folder that has it is complete."""
 
-VERSION = "3"
+VERSION = "4"
 """Changes when the same log would give other rows."""
 
 FIRST = 20
@@ -333,8 +333,8 @@ def _read(importer: Importer, record: Any, chosen: Choices, file: int, line: int
     calls, view = importer.read(record)
     outcomes, columns = chosen.columns_of(view) if chosen.columns else ({}, {})
     label = chosen.label(view) if chosen.places else None
-    if not calls:
-        return _columns_only(view, outcomes, columns, chosen, importer, file, line)
+    if not calls or calls[0].between:
+        return _columns_only(calls, view, outcomes, columns, chosen, importer, file, line)
     made = []
     for call in calls:
         case = call.case if chosen.case is None else chosen.case_of(view)
@@ -373,6 +373,7 @@ def _run(value: Any) -> int:
 
 
 def _columns_only(
+    link: Sequence[Call],
     view: Mapping[str, Any],
     outcomes: dict[str, Any],
     columns: dict[str, Any],
@@ -381,13 +382,22 @@ def _columns_only(
     file: int,
     line: int,
 ) -> list[Call]:
-    """Keep the columns of a record that is no call: a trace's first span often knows what its calls do not."""
-    if not columns and not outcomes:
+    """Keep the columns of a record that is no call: a trace's first span often knows what its calls do not.
+
+    Where it has none it may still stand between two calls; a case id that is none is then nobody's trouble.
+    """
+    if not columns and not outcomes and not link:
         return []
     path = chosen.case if chosen.case is not None else next(iter(importer.cases.values()))
-    case = replace(chosen, case=path).case_of(view)
+    try:
+        case = replace(chosen, case=path).case_of(view)
+    except Aside:
+        if columns or outcomes:
+            raise
+        return []
     outcomes.pop("run", None)
-    part = Call(case=case, part=True, outcomes=outcomes, columns=columns, file=file, line=line)
+    own, parent = (link[0].id, link[0].parent) if link else (None, None)
+    part = Call(case=case, id=own, parent=parent, part=True, outcomes=outcomes, columns=columns, file=file, line=line)
     return [part] if case else []
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from cascade_eval.monitor.judging import judge
 from cascade_eval.monitor.movements import LOOKS
+from cascade_eval.monitor.namesakes import known_as, namesake
 from cascade_eval.monitor.nouns import KINDS, Change, Cohort, Finding, Findings, Kind, Row, Watched, label
-from cascade_eval.monitor.rows import WHOLE, fixed, gone, namesake, weekly, whole
+from cascade_eval.monitor.rows import WHOLE, fixed, gone, weekly, whole
+from cascade_eval.monitor.stragglers import without_late
 
 __all__ = [
     "KINDS",
@@ -25,8 +27,10 @@ __all__ = [
     "fixed",
     "gone",
     "judge",
+    "known_as",
     "label",
     "namesake",
     "weekly",
     "whole",
+    "without_late",
 ]

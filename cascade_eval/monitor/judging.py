@@ -66,10 +66,10 @@ def judge(
     changes: list[Change] = []
     notes: list[str] = []
     for cascade, mine in production.items():
-        for sequence, alarms in sequences.run(cascade, mine, promised, alpha, at):
+        moved, split = _escalation(cascade, _alike(mine), alpha, confidence)
+        for sequence, alarms in sequences.run(cascade, mine, promised, alpha, at, sequences.jumps(moved)):
             watched.append(sequence)
             found += alarms
-        moved, split = _escalation(cascade, mine, alpha, confidence)
         found += moved
         changes += split
         notes += _notes(cascade, mine, watched)
@@ -87,6 +87,12 @@ def _check(rows: Sequence[Row]) -> None:
         raise ValueError(f"rows of several suites ({names}) are judged by different budgets; judge them apart.")
     if len({row.key for row in rows}) < len(rows):
         raise ValueError("the same week, cohort and cascade appears twice, and would count as two weeks.")
+
+
+def _alike(rows: Sequence[Row]) -> list[Row]:
+    """Leave out weeks of another definition: a gate that was changed moves escalation, and nobody need be told."""
+    now = max(rows, key=lambda row: row.window).definition
+    return [row for row in rows if row.definition == now or now is None or row.definition is None]
 
 
 def _escalation(
@@ -110,7 +116,7 @@ def _escalation(
 
 
 def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Iterator[str]:
-    complete = len({row.window for row in rows if row.complete})
+    complete = len({row.window for row in _alike(rows) if row.complete})
     if complete < movements.REFERENCE:
         yield (
             f"{cascade}: {complete} complete week{'' if complete == 1 else 's'}; movements of escalation are looked at from {movements.REFERENCE}, and "

@@ -231,7 +231,7 @@ class Finding:
     Parameters
     ----------
     test
-        ``disagreement``, ``escalation trend``, ``fixed set``, ``mix shift`` or ``aggregate rule``.
+        ``disagreement``, ``escalation trend``, ``escalation shift``, ``fixed set``, ``mix shift`` or ``aggregate rule``.
     cascade, cohort
         Where.
     first, windows
@@ -255,6 +255,11 @@ class Finding:
     alarm: bool
     message: str
     evidence: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def jump(self) -> bool:
+        """Whether a cohort's own escalation jumped: what it was before does not vouch for what it is."""
+        return self.alarm and self.test == "escalation shift"
 
 
 @dataclass(frozen=True)
@@ -290,12 +295,23 @@ class Findings:
     def outcome(self) -> Literal["alarm", "quiet", "undecided"]:
         """``alarm`` where one stands; ``quiet`` where no alarm stands and something was decided; else ``undecided``.
 
-        A cascade is decided when at least one of its disagreement budgets was shown to hold in the last weeks and none
-        that speaks of all its cases was left unmeasured.
+        A cascade is decided when at least one of its disagreement budgets was shown to hold in the last weeks, none that
+        speaks of all its cases was left unmeasured, and none of its cohorts is among `suspicions`.
         """
         if self.alarms:
             return "alarm"
-        return "quiet" if self.windows and all(self._decided(cascade) for cascade in self.windows) else "undecided"
+        decided = self.windows and all(self._decided(cascade) for cascade in self.windows) and not self.suspicions
+        return "quiet" if decided else "undecided"
+
+    @property
+    def suspicions(self) -> tuple[Watched, ...]:
+        """Promises not shown to hold in cohorts whose own escalation once jumped: the jump ends, its cause may not have."""
+        jumped = {(finding.cascade, finding.cohort) for finding in self.found if finding.jump}
+        return tuple(
+            sequence
+            for sequence in self.sequences
+            if (sequence.cascade, sequence.cohort) in jumped and sequence.state in {"open", "not measured"}
+        )
 
     def _decided(self, cascade: str) -> bool:
         mine = [sequence for sequence in self.sequences if sequence.cascade == cascade]

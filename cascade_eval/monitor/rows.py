@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from cascade_eval.cascade import leaves
 from cascade_eval.counts import UNKNOWN, UNSAMPLED, Counts, states
 from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
 from cascade_eval.metrics.parts import short
-from cascade_eval.monitor import users
+from cascade_eval.monitor import namesakes, users
 from cascade_eval.monitor.nouns import Cohort, Kind, Row
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import counting, evaluation
@@ -45,15 +45,27 @@ NEARLY: Final = 0.9
 
 _DAY: Final = 86_400 * 10**6
 
-_SHOWN: Final = (
-    "escalation",
-    "disagreement",
-    "cost per request",
-    "cost",
-    "latency p50",
-    "latency p95",
-    "regeneration",
+_RAW: Final = (
+    "decisions",
+    "escalated",
+    "kept",
+    "compared",
+    "disagreed",
+    "regenerated",
+    "regeneration_known",
+    "routed",
 )
+"""Fields that are numbers of cases."""
+
+_PLAIN: Final = {
+    "cost_per_request": "cost per request",
+    "cost_ratio": "cost",
+    "latency_p50": "latency p50",
+    "latency_p95": "latency p95",
+}
+"""Fields that are the value of a metric, and nothing else of it."""
+
+_SHOWN: Final = ("escalation", "disagreement", *_PLAIN.values())
 
 
 def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -> tuple[Row, ...]:
@@ -88,8 +100,7 @@ def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     if counted.cases == 0 or counted.span is None:
         raise DataError([Problem("no cases: there is no week to show", traffic.name)])
     _refuse_timeless(counted.counts[plan.cascades[0].name, (WEEK,)], traffic.name)
-    said = users.count(traffic, plan.families)
-    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic, said)]
+    rows = _production(suite, traffic, plan, counted)
     complete = _complete(sorted({row.window for row in rows}), counted.span)
     return tuple(replace(row, complete=row.window in complete) for row in rows)
 
@@ -111,8 +122,7 @@ def whole(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -
     counted = counting.count(plan, traffic, executor=executor)
     if counted.cases == 0:
         raise DataError([Problem("no cases: there is nothing to show", traffic.name)])
-    said = users.count(traffic, plan.families)
-    rows = [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, plan, counted, traffic, said)]
+    rows = _production(suite, traffic, plan, counted)
     return tuple(replace(row, complete=False) for row in rows)
 
 
@@ -223,8 +233,13 @@ def _refuse_timeless(counts: Counts, name: str) -> None:
     raise DataError([Problem(message, name)])
 
 
+def _production(suite: Suite, traffic: Traffic, plan: counting.Plan, counted: counting.Counted) -> list[Row]:
+    said = users.count(traffic, plan.families)
+    return [row for cascade in plan.cascades[:-1] for row in _rows(suite, cascade, traffic, plan, counted, said)]
+
+
 def _rows(
-    suite: Suite, cascade: Cascade, plan: counting.Plan, counted: counting.Counted, traffic: Traffic, said: Said
+    suite: Suite, cascade: Cascade, traffic: Traffic, plan: counting.Plan, counted: counting.Counted, said: Said
 ) -> Iterator[Row]:
     context = metrics.Context(
         tuple(tier.name for tier in cascade.tiers),
@@ -236,69 +251,53 @@ def _rows(
         audit=Field(None, "audit_probability") in traffic.fields,
         problems=evaluation.flattered(cascade, traffic),
     )
+    empty = Row(
+        namesakes.known_as(suite),
+        cascade.name,
+        "production",
+        WHOLE,
+        (),
+        definition=_definition(suite, cascade.name),
+        origin=namesakes.origin(suite),
+    )
     made: list[Row] = []
     for family in plan.families:
-        counts = counted.counts[cascade.name, family]
-        made += _of_family(suite, cascade, family, counts, context, said, timed=plan.families[0] == (WEEK,))
+        for member, numbers in _by_number(counted.counts[cascade.name, family], context):
+            timed = plan.families[0] == (WEEK,)
+            window = member[0] if timed else WHOLE
+            cohort = _cohort(family[timed:], member[timed:])
+            made.append(replace(empty, window=window, cohort=cohort, **numbers, **said.get((family, member), {})))
     totals = {row.window: row.traffic for row in made if not row.cohort}
     shared = [replace(row, share=row.traffic / totals[row.window] if totals[row.window] else None) for row in made]
     yield from sorted(shared, key=lambda row: (row.window, row.cohort))
 
 
-def _of_family(
-    suite: Suite,
-    cascade: Cascade,
-    family: tuple[str, ...],
-    counts: Counts,
-    context: metrics.Context,
-    said: Said,
-    *,
-    timed: bool,
-) -> Iterator[Row]:
+def _by_number(counts: Counts, context: metrics.Context) -> Iterator[tuple[Member, dict[str, Any]]]:
+    """Yield each member of a family with what is measured of it, in fields of `Row`."""
     shown = {
         name: metrics.estimates(metrics.METRICS[name], counts, context) for name in _SHOWN if _counted(name, counts)
     }
-    masks = _masks(len(cascade.tiers))
+    masks = _masks(len(context.tiers))
     raw = {name: counts["states"] @ mask for name, mask in masks.items()}
     weighted = counts["states.w" if "states.w" in counts else "states"] @ masks["decisions"]
     # What the floor of audited cases alone holds back is still evidence; what proves nothing at all is none.
     plain = "states.w" not in counts and not counts.clusters and not context.audit
     plain &= "disagreement" not in context.problems
-    definition = _definition(suite, cascade.name)
     for i, member in enumerate(counts.members):
         own = {name: estimates[i] for name, estimates in shown.items()}
-        window, cohort = (member[0], _cohort(family[1:], member[1:])) if timed else (WHOLE, _cohort(family, member))
-        yield Row(
-            _stem(suite.name),
-            cascade.name,
-            "production",
-            window,
-            cohort,
-            cases=int(counts["states"][i].sum()),
-            decisions=int(raw["decisions"][i]),
-            escalated=int(raw["escalated"][i]),
-            kept=int(raw["kept"][i]),
-            traffic=float(weighted[i]),
-            cost_per_request=_value(own, "cost per request"),
-            cost_ratio=_value(own, "cost"),
-            latency_p50=_value(own, "latency p50"),
-            latency_p95=_value(own, "latency p95"),
-            regenerated=int(raw["regenerated"][i]),
-            regeneration_known=int(raw["regeneration_known"][i]),
-            compared=int(raw["compared"][i]),
-            disagreed=int(raw["disagreed"][i]),
-            routed=int(raw["routed"][i]),
-            definition=definition,
-            origin=origin(suite),
-            **said.get((family, member), {}),
-            **_labelled(counts, i),
-            **_escalation(own["escalation"]),
-            **_disagreement(own["disagreement"]),
-            **(
-                _worst(raw, i)
-                if plain and own["disagreement"].value is None and own["escalation"].value is not None
-                else {}
-            ),
+        told = own["disagreement"].value is not None or own["escalation"].value is None
+        yield (
+            member,
+            {
+                "cases": int(counts["states"][i].sum()),
+                "traffic": float(weighted[i]),
+                **{name: int(raw[name][i]) for name in _RAW},
+                **{field: _value(own, metric) for field, metric in _PLAIN.items()},
+                **_labelled(counts, i),
+                **_escalation(own["escalation"]),
+                **_disagreement(own["disagreement"]),
+                **({} if told or not plain else _worst(raw, i)),
+            },
         )
 
 
@@ -396,39 +395,6 @@ def _cohort(family: tuple[str, ...], member: tuple[str, ...]) -> Cohort:
     return tuple(zip(family, member, strict=True))
 
 
-def origin(suite: Suite) -> str | None:
-    """Return where a suite lies in its repository, the same on every machine; None outside of one."""
-    path = (suite.base / Path(suite.name).name).resolve()
-    root = next((folder for folder in path.parents if (folder / ".git").exists()), None)
-    return None if root is None else path.relative_to(root).as_posix()
-
-
-def namesake(suite: Suite, kept: Iterable[Row]) -> str | None:
-    """Return another suite of this repository whose weeks a history keeps under the same name; None where there is none.
-
-    Rows of a suite that lies elsewhere now, and of one outside of any repository, are taken for this suite's own.
-
-    Parameters
-    ----------
-    suite
-        Whose weeks are to be read or written.
-    kept
-        Rows of the history.
-    """
-    mine = origin(suite)
-    if mine is None:
-        return None
-    here = (suite.base / Path(suite.name).name).resolve()
-    root = here.parents[mine.count("/")]
-    others = {row.origin for row in kept if row.suite == _stem(suite.name)} - {mine, None}
-    return next((other for other in sorted(filter(None, others)) if (root / other).is_file()), None)
-
-
-def _stem(name: str) -> str:
-    """Name a suite independently of the folder a job runs in."""
-    return PurePosixPath(name).name.removesuffix(".yaml").removesuffix(".cascade")
-
-
 def _complete(windows: Sequence[str], span: tuple[int, int]) -> set[str]:
     """Weeks the traffic covers: all but those it begins or ends more than a day inside of."""
     import datetime as dt
@@ -495,5 +461,13 @@ def _fixed_row(suite: Suite, cascade: str, kind: Kind, window: str, cohort: Coho
     if short(answered, cases, suite.audited):
         reason = f"{answered:,} of {cases:,} answers could be compared, below {suite.audited:.0%}"
     return Row(
-        _stem(suite.name), cascade, kind, window, cohort, cases=cases, agreed=agreed, answered=answered, reason=reason
+        namesakes.known_as(suite),
+        cascade,
+        kind,
+        window,
+        cohort,
+        cases=cases,
+        agreed=agreed,
+        answered=answered,
+        reason=reason,
     )

@@ -12,7 +12,7 @@ from cascade_eval import budgets, sequential
 from cascade_eval.monitor.nouns import Cohort, Finding, Row, Watched, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,14 +21,31 @@ RECENT: Final = 8
 
 
 def run(
-    cascade: str, rows: Sequence[Row], promised: Sequence[budgets.Budget], alpha: float, at: float
+    cascade: str,
+    rows: Sequence[Row],
+    promised: Sequence[budgets.Budget],
+    alpha: float,
+    at: float,
+    jumped: Mapping[Cohort, str] | None = None,
 ) -> Iterator[tuple[Watched, list[Finding]]]:
-    """Watch every disagreement budget of one cascade in every cohort it names; `rows` are its production rows."""
+    """Watch every disagreement budget of one cascade in every cohort it names.
+
+    `rows` are its production rows; `jumped` are the weeks of `jumps`.
+    """
     windows = tuple(sorted({row.window for row in rows}))
     by_key = {(row.cohort, row.window): row for row in rows}
     for cohort, most in _watched(rows, promised).items():
         own = [by_key.get((cohort, window)) for window in windows]
-        yield _sequence(cascade, cohort, most, windows, own, alpha, at)
+        yield _sequence(cascade, cohort, most, windows, own, alpha, at, (jumped or {}).get(cohort, ""))
+
+
+def jumps(found: Iterable[Finding]) -> dict[Cohort, str]:
+    """Return the last week in which a cohort's own escalation jumped: what it was before does not vouch for what it is."""
+    made: dict[Cohort, str] = {}
+    for one in found:
+        if one.jump:
+            made[one.cohort] = max(one.windows[0], made.get(one.cohort, ""))
+    return made
 
 
 def _watched(rows: Sequence[Row], promised: Sequence[budgets.Budget]) -> dict[Cohort, float]:
@@ -57,6 +74,7 @@ def _sequence(
     rows: Sequence[Row | None],
     alpha: float,
     at: float,
+    jumped: str,
 ) -> tuple[Watched, list[Finding]]:
     s = np.array([row.least if row is not None else 0.0 for row in rows])
     n = np.array([row.least_size if row is not None else 0.0 for row in rows])
@@ -65,7 +83,7 @@ def _sequence(
     empty = np.array([row is not None and row.kept == 0 and row.decisions + row.routed > 0 for row in rows])
     run = sequential.watch(np.where(n > 0, log_e, np.nan), at=at, released=empty)
     standing = tuple(window for window, on in zip(windows, run.alarm.tolist(), strict=True) if on)
-    proof = recent(windows, rows, run.alarm)
+    proof = [i for i in recent(windows, rows, run.alarm) if windows[i] >= jumped]
     state, reason = _state(rows, [rows[i] for i in proof], run.alarm, most, alpha)
     logs = tuple(run.log_m.tolist())
     first = standing[0] if standing else None

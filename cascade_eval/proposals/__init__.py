@@ -7,7 +7,7 @@ nothing can be certified it says so instead of naming the next best value.
 `gates`     one gate with the cases that reach it
 `rates`     disagreement of kept cases by cohort
 `samples`   the labelled cases a test may count
-`choosing`  `threshold`: the laxest threshold that is certified
+`choosing`  `threshold`: the certified threshold that keeps most
 `targets`   `escalation`: the threshold that escalates a given share
 `pairs`     `pair`: both thresholds of three tiers
 `fitting`   `calibrate`: a map from the raw signal to a probability of agreement

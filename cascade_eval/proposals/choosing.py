@@ -40,7 +40,7 @@ def threshold(
     joint: bool = False,
     now: dt.datetime | None = None,
 ) -> Threshold:
-    """Propose the laxest threshold whose disagreement is certified.
+    """Propose the threshold that keeps most among those whose disagreement is certified.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def _parts(
     harm: Literal["disagreement", "joint"],
     why: str | None,
 ) -> tuple[tuple[Part, ...], float | None, float | None]:
-    """Choose overall or in each cohort, and the laxest threshold certified in all of them."""
+    """Choose overall or in each cohort, and the threshold that keeps most among those certified in all of them."""
     surer = at.leaf.surer
     whole = thresholds.select(sample.values, sample.disagrees, at_most=at_most, delta=delta, surer=surer, harm=harm)
     found = {cohorts.label((), ()): whole}

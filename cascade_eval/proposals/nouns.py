@@ -54,7 +54,7 @@ class Part:
     nobs
         Labelled cases it rests on.
     threshold
-        The laxest certified; None where none is.
+        The certified one that keeps most; None where none is.
     kept, disagreeing
         At that threshold.
     bound
@@ -90,7 +90,7 @@ class Threshold:
     per
         Columns in whose every cohort it has to hold; empty for overall.
     threshold
-        The laxest that is certified wherever it was asked for; None where there is none.
+        The one that keeps most among those certified wherever it was asked for; None where there is none.
     current
         The threshold in use.
     parts

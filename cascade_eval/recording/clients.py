@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
+import logging
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,7 +17,7 @@ from cascade_eval.recording.nouns import Reply
 from cascade_eval.recording.responses import QUOTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cascade_eval.recording.nouns import Call, Model
 
@@ -27,6 +29,9 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 DOMAINS: Final = {"openai": (".openai.com",), "anthropic": (".anthropic.com",)}
 """Where a provider's own key may go unasked."""
+
+LOGGERS: Final = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
+"""Whoever logs requests, their addresses and their headers, and with them keys."""
 
 MOST_BYTES: Final = 50_000_000
 
@@ -137,6 +142,23 @@ def connect(model: Model, key: str) -> Client:
     except ValueError as error:
         message = scrubbing.scrub(f"'{model.name}' cannot be asked: {error}")
         raise UsageError([Problem(message)]) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let nobody who sends requests log more than warnings: ``ANTHROPIC_LOG=debug`` shows addresses, prompts, headers.
+
+    Clients are made before: importing them is what reads such variables.
+    """
+    names = [name for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] in LOGGERS]
+    before = {name: logging.getLogger(name).level for name in dict.fromkeys([*LOGGERS, *names])}
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def host(model: Model) -> str:

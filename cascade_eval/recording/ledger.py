@@ -70,11 +70,6 @@ class Ledger:
         else:
             self.spent += cost
 
-    def unsend(self, worst: int) -> None:
-        """Give back what was held for a request that was never sent."""
-        self.settle(worst, 0)
-        self.requests -= 1
-
     @property
     def may_change(self) -> bool:
         """Whether a request under way may still give something back."""

@@ -144,13 +144,14 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         with self._signals():
             opened = {model.name: connect(model, self.plan.keys[model.name]) for model in self.unfinished}
-            try:
-                await self._note_settings()
-                for stage in self.plan.stages:
-                    await self._ask_all(stage, opened)
-            finally:
-                await self.journal.drain()
-                await asyncio.gather(*(client.close() for client in opened.values()), return_exceptions=True)
+            with clients.quiet():
+                try:
+                    await self._note_settings()
+                    for stage in self.plan.stages:
+                        await self._ask_all(stage, opened)
+                finally:
+                    await self.journal.drain()
+                    await asyncio.gather(*(client.close() for client in opened.values()), return_exceptions=True)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -12,7 +12,16 @@ from cascade_eval.replay.columns import Columns, Rules
 from cascade_eval.replay.decisions import UNRESOLVED, Decisions, decide, needs
 from cascade_eval.replay.slices import Replay, leaf_names, run
 from cascade_eval.replay.tallies import NEEDS as COUNTED
-from cascade_eval.replay.tallies import always_flagship, among, paired_state, pairs, served_quality, tally
+from cascade_eval.replay.tallies import (
+    Tallied,
+    always_flagship,
+    among,
+    paired_state,
+    pairs,
+    served_quality,
+    tallied,
+    tally,
+)
 
 __all__ = [
     "COUNTED",
@@ -21,6 +30,7 @@ __all__ = [
     "Decisions",
     "Replay",
     "Rules",
+    "Tallied",
     "always_flagship",
     "among",
     "decide",
@@ -30,5 +40,6 @@ __all__ = [
     "pairs",
     "run",
     "served_quality",
+    "tallied",
     "tally",
 ]

@@ -7,8 +7,8 @@ be counted apart and added in any order.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -34,16 +34,18 @@ from cascade_eval.traffic import OK, Field
 from cascade_eval.traffic.batch import array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from cascade_eval.cascade import Cascade, Tier
-    from cascade_eval.cohorts import Codes
+    from cascade_eval.cohorts import Codes, Member
     from cascade_eval.replay.columns import Columns
 
     Mask = NDArray[np.bool_]
     Floats = NDArray[np.float64]
+
+T = TypeVar("T")
 
 COSTS: Final = ("known", "paired", "cases", "estimated")
 """Columns of the table ``costs``: cases whose cost is known; and whose always-flagship cost is, too; all; and cases
@@ -68,14 +70,22 @@ class Tallied:
         Those of them that are counted; None is all.
     codes
         Cohort member of each counted case.
-    size
-        Number of members.
+    members
+        Of the family.
+    kept
+        Sums over all counted cases, so that cascades counted by the same members share them.
     """
 
     columns: Columns
     rows: Mask | None
     codes: NDArray[np.int64]
-    size: int
+    members: tuple[Member, ...]
+    kept: dict[int, tuple[object, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of members."""
+        return len(self.members)
 
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Pick the counted cases out of a column."""
@@ -87,8 +97,34 @@ class Tallied:
         found: NDArray[np.int64] = self.codes * GROUPS + self.of(self.columns.groups())
         return found
 
+    @functools.cached_property
+    def every(self) -> NDArray[np.int64]:
+        """Count all cases by member, shape (members,)."""
+        return np.bincount(self.codes, minlength=self.size)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Make something of a column, or of anything else that is one and the same for several cascades, once."""
+        if id(key) not in self.kept:
+            # The key is kept, too: while it lives, nothing else has its id.
+            self.kept[id(key)] = key, make()
+        found: T = self.kept[id(key)][1]
+        return found
+
     def cases(self, *masks: Mask) -> NDArray[np.int64]:
         """Count the cases of each mask by member, shape (members, masks)."""
+        found = np.zeros((self.size, len(masks)), dtype=np.int64)
+        split = []
+        for i, mask in enumerate(masks):
+            if mask.all():
+                found[:, i] = self.every
+            elif mask.any():
+                split.append(i)
+        if split:
+            found[:, split] = self._patterns([masks[i] for i in split])
+        return found
+
+    def _patterns(self, masks: Sequence[Mask]) -> NDArray[np.int64]:
+        """Count the cases of masks by member in one go, by the combinations of them that occur."""
         pattern = self.codes << len(masks)
         for i, mask in enumerate(masks):
             pattern |= mask.astype(np.int64) << i
@@ -96,6 +132,12 @@ class Tallied:
         inside = np.arange(1 << len(masks))[:, np.newaxis] >> np.arange(len(masks)) & 1
         found: NDArray[np.int64] = table @ inside
         return found
+
+
+def tallied(columns: Columns, family: tuple[str, ...], rows: Mask | None = None, codes: Codes | None = None) -> Tallied:
+    """Prepare to count cases by the members of a family, or by other members; parameters as for `tally`."""
+    found = columns.codes(family) if codes is None else codes
+    return Tallied(columns, rows, found.codes if rows is None else found.codes[rows], found.members)
 
 
 def among(values: NDArray[Any], mask: Mask) -> NDArray[Any]:
@@ -112,7 +154,7 @@ def tally(
     rows: Mask | None = None,
     baseline: tuple[Cascade, Decisions] | None = None,
     limits: Sequence[float] = (),
-    codes: Codes | None = None,
+    by: Tallied | None = None,
 ) -> Counts:
     """Count a cascade's decisions by cohort.
 
@@ -132,8 +174,8 @@ def tally(
         The baseline and what it made of the same cases, for flips and drift.
     limits
         Latency budgets in seconds, to be counted exactly.
-    codes
-        Members to count by instead of the family's own.
+    by
+        From `tallied`: goes before family and rows, and shares what several cascades have in common.
 
     Returns
     -------
@@ -142,9 +184,7 @@ def tally(
         ``quality``, ``retained`` and ``pairs``; sums by hash group under ``ratio.*``, ``request.*``, ``quality.*`` and
         ``retained.*``.
     """
-    codes = columns.codes(family) if codes is None else codes
-    chosen = codes.codes if rows is None else codes.codes[rows]
-    t = Tallied(columns, rows, chosen, len(codes.members))
+    t = tallied(columns, family, rows) if by is None else by
     arrays: dict[str, NDArray[Any]] = {}
     clusters: dict[str, Clusters] = {}
     decided = t.of(~decisions.cached & (decisions.settled != UNRESOLVED)).astype(np.bool_)
@@ -155,7 +195,7 @@ def tally(
     _count_quality(t, cascade, decisions, decided, arrays)
     if baseline is not None:
         _count_pairs(t, cascade, decisions, baseline, arrays, clusters)
-    return Counts(codes.members, arrays, clusters)
+    return Counts(t.members, arrays, clusters)
 
 
 def pairs(
@@ -166,12 +206,11 @@ def pairs(
     baseline: tuple[Cascade, Decisions],
 ) -> Counts:
     """Count only how baseline and candidate served the same cases; parameters as for `tally`."""
-    codes = columns.codes(family)
-    t = Tallied(columns, None, codes.codes, len(codes.members))
+    t = tallied(columns, family)
     arrays: dict[str, NDArray[Any]] = {}
     clusters: dict[str, Clusters] = {}
     _count_pairs(t, cascade, decisions, baseline, arrays, clusters)
-    return Counts(codes.members, arrays, clusters)
+    return Counts(t.members, arrays, clusters)
 
 
 def _count_states(
@@ -201,7 +240,7 @@ def _count_states(
 def _table(
     name: str,
     t: Tallied,
-    state: NDArray[np.int64],
+    state: NDArray[np.integer],
     width: int,
     arrays: dict[str, NDArray[Any]],
     clusters: dict[str, Clusters],
@@ -220,7 +259,7 @@ def _table(
         clusters[name] = Clusters(t.codes.astype(np.int64), cluster, state.astype(np.int64), own)
 
 
-def _audit_clusters(t: Tallied, state: NDArray[np.int64], audit: Floats) -> Clusters:
+def _audit_clusters(t: Tallied, state: NDArray[np.integer], audit: Floats) -> Clusters:
     """Keep clusters under the weights of the audit."""
     cluster = t.of(t.columns.hashes("cluster")).astype(np.uint64)
     return Clusters(t.codes.astype(np.int64), cluster, state.astype(np.int64), audit)
@@ -277,7 +316,7 @@ def _count_costs(
     arrays["request.cost"] = _grouped(t, known, cost)
     arrays["request.cases"] = _grouped(t, known, None)
     same = np.array_equal(known, paired)
-    arrays["ratio.cost"] = arrays["request.cost"].copy() if same else _grouped(t, paired, cost)
+    arrays["ratio.cost"] = arrays["request.cost"] if same else _grouped(t, paired, cost)
     arrays["ratio.flagship"] = _grouped(t, paired, t.of(flagship).astype(np.int64, copy=False))
     guessed = paired & t.of(estimated).astype(np.bool_)
     _count_missing(t, cascade, known & ~paired, cost, arrays)
@@ -299,7 +338,8 @@ def _count_missing(
     """
     first, flagship = cascade.tiers[0].model, cascade.flagship.model
     answered = _repriced(t.columns, flagship, flagship, "output_tokens")
-    columns = [*_known_sum(t, answered), *_known_sum(t, t.columns.charge(flagship))]
+    charges = answered, t.columns.charge(flagship)
+    columns = [column for charge in charges for column in t.once(charge, functools.partial(_known_sum, t, charge))]
     arrays["missing.answered"] = np.stack(columns, axis=1)
     if missing.any():
         asked = _repriced(t.columns, flagship, first, "input_tokens")
@@ -313,9 +353,8 @@ def _count_missing(
 def _known_sum(t: Tallied, charge: costs.Charge) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sum the calls of known cost by member, and count them."""
     known = t.of(charge.known).astype(np.bool_)
-    codes = among(t.codes, known)
-    total = np.bincount(codes, weights=among(t.of(charge.nano), known), minlength=t.size)
-    return np.rint(total).astype(np.int64), np.bincount(codes, minlength=t.size)
+    total = np.bincount(among(t.codes, known), weights=among(t.of(charge.nano), known), minlength=t.size)
+    return np.rint(total).astype(np.int64), t.cases(known)[:, 0]
 
 
 def _repriced(columns: Columns, flagship: str, model: str, name: str) -> costs.Charge:
@@ -368,6 +407,12 @@ def always_flagship(columns: Columns, cascade: Cascade, decisions: Decisions) ->
 
 def _grouped(t: Tallied, mask: Mask, values: NDArray[Any] | None) -> NDArray[Any]:
     """Sum values (or count cases) by member and hash group, weighted; integers where there are no weights."""
+    if mask.all():
+        return t.once(values, lambda: _summed(t, mask, values))
+    return _summed(t, mask, values)
+
+
+def _summed(t: Tallied, mask: Mask, values: NDArray[Any] | None) -> NDArray[Any]:
     weight = t.columns.weights()
     cells, size = among(t.cells, mask), t.size * GROUPS
     if weight is None and values is None:
@@ -464,7 +509,7 @@ def _count_pairs(
     state = paired_state(baseline, (cascade, decisions))
     asked = ~decisions.cached
     picked = Tallied(
-        t.columns, asked if t.rows is None else asked & t.rows, t.codes[t.of(asked).astype(np.bool_)], t.size
+        t.columns, asked if t.rows is None else asked & t.rows, t.codes[t.of(asked).astype(np.bool_)], t.members
     )
     _table("pairs", picked, picked.of(state).astype(np.int64), 81, arrays, clusters)
 

@@ -9,6 +9,9 @@ _DIGITS = {"rate": 1, "ratio": 1, "points": 1, "seconds": 2, "dollars": 2, "days
 _MOST_DIGITS = 12
 UNKNOWN = "unknown"
 
+TINY = 1e-6
+"""Lower bounds of rates below it are not worth their digits."""
+
 
 def show(value: float | None, unit: str, *, beside: tuple[float | None, ...] = ()) -> str:
     """Return a number with its unit.
@@ -47,14 +50,16 @@ def bounds(low: float | None, high: float | None, unit: str, *, beside: tuple[fl
     --------
     >>> bounds(0.126, 0.197, "rate"), bounds(-0.01, 0.02, "points"), bounds(0.85, 1.2, "seconds")
     ('12.6–19.7%', '−1.0 to 2.0 points', '850 ms–1.20 s')
-    >>> bounds(None, 0.2, "rate"), bounds(None, None, "rate")
-    ('up to 20.0%', '')
+    >>> bounds(None, 0.2, "rate"), bounds(None, None, "rate"), bounds(1e-14, 0.299, "rate")
+    ('up to 20.0%', '', '<0.0001–29.9%')
     """
     if low is None and high is None:
         return ""
     if low is None or high is None:
         return f"up to {show(high, unit, beside=beside)}" if low is None else f"from {show(low, unit, beside=beside)}"
     first, second = show(low, unit, beside=beside), show(high, unit, beside=beside)
+    if unit == "rate" and 0 < low < TINY:
+        first = f"<{show(TINY, unit)}"
     joint = " to " if "−" in first + second else "–"
     for tail in ("%", " points", " days", " ms", " s"):
         if first.endswith(tail) and second.endswith(tail):

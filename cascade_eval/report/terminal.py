@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cascade_eval import budgets
-from cascade_eval.report import numbers
+from cascade_eval.report import numbers, widths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,9 +161,10 @@ def overview(suite: Mapping[str, Any], *, tests: Sequence[Mapping[str, Any]] = (
     if data.get("bad_rows"):
         lines.append(f"  {_rows_aside(data['bad_rows'])}")
     judged = [cascade for cascade in suite["cascades"] if cascade["name"] != "always-flagship"]
-    name = max((_wide(clean(cascade["name"])) for cascade in judged), default=0)
+    name = max((widths.wide(clean(cascade["name"])) for cascade in judged), default=0)
     lines += [
-        f"  {_pad(clean(cascade['name']), name)}  {tally(cascade['verdicts'])}{_centre(cascade)}" for cascade in judged
+        f"  {widths.pad(clean(cascade['name']), name)}  {tally(cascade['verdicts'])}{_centre(cascade)}"
+        for cascade in judged
     ]
     lines += _standing(suite)
     if tests:
@@ -194,19 +194,6 @@ def outcome_word(verdict: Mapping[str, Any]) -> str:
     return _WORDS[verdict["outcome"]]
 
 
-def annotation(level: str, message: str, *, file: str | None, line: int | None, heading: str) -> str:
-    """Write a workflow command that puts a verdict beside the promised line of a pull request.
-
-    Examples
-    --------
-    >>> annotation("error", "15.9% > 10%", file="s.cascade.yaml", line=10, heading="support: disagreement")
-    '::error file=s.cascade.yaml,line=10,title=support%3A disagreement::15.9%25 > 10%25'
-    """
-    given = {"file": file, "line": line, "title": heading}
-    options = ",".join(f"{key}={_property(str(value))}" for key, value in given.items() if value is not None)
-    return f"::{level} {options}::{_data(message)}"
-
-
 def clean(text: object) -> str:
     """Return text without control characters, line breaks, or anything else a terminal acts on.
 
@@ -232,9 +219,9 @@ def _table(suite: Mapping[str, Any], cascade: Mapping[str, Any], verdict: Mappin
         "",
     ]
     cells = [_cells(row, near) for row in rows]
-    widths = [max(_wide(line[i]) for line in [heads, *cells]) for i in range(4)]
-    lines = [_line(" ", heads, widths)]
-    lines += [_line(">" if row.marked else " ", line, widths) for row, line in zip(rows, cells, strict=True)]
+    sizes = [max(widths.wide(line[i]) for line in [heads, *cells]) for i in range(4)]
+    lines = [_line(" ", heads, sizes)]
+    lines += [_line(">" if row.marked else " ", line, sizes) for row, line in zip(rows, cells, strict=True)]
     if hidden:
         words = [row.outcome or "not judged" for row in hidden]
         parts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
@@ -242,10 +229,10 @@ def _table(suite: Mapping[str, Any], cascade: Mapping[str, Any], verdict: Mappin
     return lines
 
 
-def _line(mark: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(mark: str, cells: Sequence[str], sizes: Sequence[int]) -> str:
     name, nobs, value, ranged, outcome = cells
-    right = [_pad(cell, width, right=True) for cell, width in zip((nobs, value, ranged), widths[1:], strict=True)]
-    return f"{mark} {_pad(name, widths[0])}   {'   '.join(right)}   {outcome}".rstrip()
+    right = [widths.pad(cell, size, right=True) for cell, size in zip((nobs, value, ranged), sizes[1:], strict=True)]
+    return f"{mark} {widths.pad(name, sizes[0])}   {'   '.join(right)}   {outcome}".rstrip()
 
 
 def _cells(row: Row, near: tuple[float | None, ...]) -> list[str]:
@@ -254,7 +241,7 @@ def _cells(row: Row, near: tuple[float | None, ...]) -> list[str]:
     value = numbers.show(estimate.get("value"), estimate["unit"], beside=near)
     if estimate["unit"] == "rate" and estimate.get("count") is not None:
         value = f"{estimate['count']:,}  {value:>6}"
-    return [_cut(clean(row.name), NAME), nobs, value, _bounds(estimate, near), row.outcome]
+    return [widths.cut(clean(row.name), NAME), nobs, value, _bounds(estimate, near), row.outcome]
 
 
 def _heads(cascade: Mapping[str, Any], metric: str, *, weekly: bool) -> tuple[str, str]:
@@ -430,7 +417,7 @@ def _cases(cascade: Mapping[str, Any], verdict: Mapping[str, Any], width: int) -
         return []
     found = list(_looked_at(cascade, verdict))
     heads = {"disagreement": "Disagreements the gate was surest of:", "flips to disagreement": "Cases that flipped:"}
-    lines = [_cut(f"  {line}", width) for line in found[:CASES]]
+    lines = [widths.cut(f"  {line}", width) for line in found[:CASES]]
     return [heads[verdict["metric"]], *lines] if lines else []
 
 
@@ -453,7 +440,7 @@ def _answers(case: Mapping[str, Any], given: str, reference: str) -> str:
     if case.get(given) is None and case.get(reference) is None:
         return ""
     answer, flagship = (
-        _cut(clean(case.get(key)), 30) if case.get(key) is not None else "none" for key in (given, reference)
+        widths.cut(clean(case.get(key)), 30) if case.get(key) is not None else "none" for key in (given, reference)
     )
     return f"  “{answer}”, flagship “{flagship}”"
 
@@ -506,29 +493,3 @@ def _bounds(estimate: Mapping[str, Any], near: tuple[float | None, ...] = ()) ->
 def _wrap(sentences: Iterable[str], width: int, most: int) -> list[str]:
     text = " ".join(sentences)
     return textwrap.wrap(text, width, max_lines=most, placeholder=" …", break_on_hyphens=False) if text else []
-
-
-def _wide(text: str) -> int:
-    """Columns a terminal takes for the text."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _pad(text: str, width: int, *, right: bool = False) -> str:
-    space = " " * max(0, width - _wide(text))
-    return space + text if right else text + space
-
-
-def _cut(text: str, width: int) -> str:
-    if _wide(text) <= width:
-        return text
-    while text and _wide(text) >= width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_eval import agreement, cohorts, costs, replay, signals, thresholds
 from cascade_eval.cascade import leaves
-from cascade_eval.counts import DISAGREE, Counts
+from cascade_eval.counts import DISAGREE, Counts, histogram, sums
 from cascade_eval.suite import picks, resemblance
 from cascade_eval.suite.resemblance import Resemblance
 from cascade_eval.traffic import ERROR, REFUSED, TIMEOUT, Field
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cascade_eval.cascade import Cascade
-    from cascade_eval.replay import Columns, Decisions, Rules
+    from cascade_eval.replay import Columns, Decisions, Rules, Tallied
     from cascade_eval.suite.survey import OutOfFold
     from cascade_eval.traffic import Batch, Traffic
 
@@ -229,7 +229,7 @@ def _count_one(plan: Plan, cascade: Cascade, shared: Columns, part: Counted) -> 
     decisions = replay.decide(cascade, columns)
     before = _baseline(plan, shared, cascade)
     for family in plan.families:
-        found = _tables(plan, cascade, decisions, columns, family, columns.codes(family))
+        found = _tables(plan, cascade, decisions, family, replay.tallied(columns, family))
         arrays = {**found.arrays, **_swept(plan, cascade, decisions, columns, family)}
         found = replace(found, arrays=arrays)
         if before is not None:
@@ -248,9 +248,9 @@ def _count_variants(plan: Plan, number: int, shared: Columns, part: Counted) -> 
     both = settled, escalated = thresholds.forced(lead, columns, variants.place)
     bins = variants.bins(columns)
     for family in plan.families:
-        codes = variants.codes(columns, family, bins)
+        by = replay.tallied(columns, family, codes=variants.codes(columns, family, bins))
         for side, decisions in (("settled", settled), ("escalated", escalated)):
-            found = _tables(plan, lead, decisions, columns, family, codes)
+            found = _tables(plan, lead, decisions, family, by)
             part.counts[_side(number, side), family] = found
         swept = _swept(plan, lead, escalated, columns, family)
         part.counts[_side(number, "swept"), family] = Counts(columns.codes(family).members, swept)
@@ -304,17 +304,16 @@ def _tables(
     plan: Plan,
     cascade: Cascade,
     decisions: Decisions,
-    columns: Columns,
     family: tuple[str, ...],
-    codes: cohorts.Codes,
+    by: Tallied,
 ) -> Counts:
     """Count everything about decisions that adds up over cases."""
-    found = replay.tally(cascade, decisions, columns, family, limits=plan.limits, codes=codes)
+    found = replay.tally(cascade, decisions, by.columns, family, limits=plan.limits, by=by)
     arrays = dict(found.arrays)
     if plan.stored(cascade):
-        arrays["uncovered"] = _uncovered(plan, cascade, columns, decisions, codes)
+        arrays["uncovered"] = _uncovered(plan, cascade, decisions, by)
     if family == plan.families[0]:
-        arrays |= _details(cascade, decisions, columns, codes)
+        arrays |= _details(cascade, decisions, by)
     return replace(found, arrays=arrays)
 
 
@@ -335,19 +334,13 @@ def _baseline(plan: Plan, shared: Columns, cascade: Cascade) -> tuple[Cascade, D
     return None if before is None else (before, replay.decide(before, _columns(plan, shared, before)))
 
 
-def _uncovered(
-    plan: Plan, cascade: Cascade, columns: Columns, decisions: Decisions, codes: cohorts.Codes
-) -> NDArray[Any]:
+def _uncovered(plan: Plan, cascade: Cascade, decisions: Decisions, by: Tallied) -> NDArray[Any]:
     """Count cases in cohorts that the data of a stored map did not have; shape (members, 2): such cases, all."""
-    size = len(codes.members)
-    new = np.zeros(columns.batch.cases, dtype=np.bool_)
+    new = np.zeros(by.columns.batch.cases, dtype=np.bool_)
     for found in plan.stored(cascade):
-        new |= found.uncovered(columns)
+        new |= found.uncovered(by.columns)
     asked = ~decisions.cached
-    return np.stack(
-        [np.bincount(codes.codes[asked & new], minlength=size), np.bincount(codes.codes[asked], minlength=size)],
-        axis=1,
-    )
+    return by.cases(asked & new, asked)
 
 
 def _span(batch: Batch) -> tuple[int, int] | None:
@@ -361,35 +354,30 @@ def _span(batch: Batch) -> tuple[int, int] | None:
     return None if low is None else (low, high)
 
 
-def _details(cascade: Cascade, decisions: Decisions, columns: Columns, codes: cohorts.Codes) -> dict[str, NDArray[Any]]:
+def _details(cascade: Cascade, decisions: Decisions, by: Tallied) -> dict[str, NDArray[Any]]:
     """Count funnel, money by path and who was right; once per cascade, in the first family."""
-    size, tiers = len(codes.members), len(cascade.tiers)
+    columns, codes = by.columns, by.codes
+    size, tiers = by.size, len(cascade.tiers)
     taken = ~decisions.cached & (decisions.settled >= 0)
     failures = np.zeros((size, tiers, 3), dtype=np.int64)
-    money = np.zeros((size, tiers * tiers), dtype=np.int64)
-    path = decisions.start.astype(np.int64) * tiers + np.maximum(decisions.settled, 0)
+    path = decisions.start * np.int32(tiers) + np.maximum(decisions.settled, 0)
     paid = taken & decisions.cost_known
-    flat = np.bincount(
-        codes.codes[paid] * tiers * tiers + path[paid], weights=decisions.cost[paid], minlength=money.size
-    )
-    money += np.rint(flat).astype(np.int64).reshape(money.shape)
+    places, paths, cost = (replay.among(column, paid) for column in (codes, path, decisions.cost))
+    money = sums(places, paths, (size, tiers * tiers), cost)
     judged = np.zeros((size, len(RIGHT)), dtype=np.int64)
     for position, tier in enumerate(cascade.tiers):
         reached = taken & (decisions.start <= position) & (decisions.settled >= position)
         status = columns.status(tier.model)
         slow = columns.latency(tier.model) > tier.timeout if tier.timeout is not None else np.zeros_like(reached)
         late = slow | (status == TIMEOUT)
-        for which, mask in enumerate((late, (status == ERROR) & ~late, (status == REFUSED) & ~late)):
-            hit = reached & mask
-            if hit.any():
-                failures[:, position, which] = np.bincount(codes.codes[hit], minlength=size)
+        failed = late, (status == ERROR) & ~late, (status == REFUSED) & ~late
+        failures[:, position] = by.cases(*(reached & mask for mask in failed))
         wrong = taken & (decisions.settled == position) & (decisions.served == DISAGREE)
         if position < tiers - 1 and wrong.any():
             who = right(columns, tier.model, cascade.flagship.model)
-            place = RIGHT_PLACE[who[wrong]]
-            found = np.bincount(codes.codes[wrong] * len(RIGHT) + place, minlength=judged.size)
-            judged += found.reshape(judged.shape)
-    return {"funnel": failures, "paths": money, "right": judged}
+            rows = np.flatnonzero(wrong)
+            judged += histogram(codes[rows], RIGHT_PLACE[who[rows]], (size, len(RIGHT)))
+    return {"funnel": failures, "paths": np.rint(money).astype(np.int64), "right": judged}
 
 
 RIGHT_PLACE = np.zeros(256, dtype=np.int64)

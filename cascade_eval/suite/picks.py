@@ -154,20 +154,34 @@ def _spread(
     columns: Columns,
 ) -> None:
     """Add cases to the list of all, and to those of their cohorts, keeping only the first of each."""
-    best = np.lexsort((found.position, found.order))
     for family in dict.fromkeys([(), *families]):
         codes = columns.codes(family)
         size, limit = len(codes.members), most(family, kind)
         small = np.uint16 if size < 65_536 else np.int64
-        mine = codes.codes[rows][best].astype(small)
+        members = codes.codes[rows]
+        near = _contenders(found.order, members, size, limit)
+        # Positions ascend already, so that a stable sort keeps ties in their order.
+        best = near[np.argsort(found.order[near], kind="stable")]
+        mine = members[best].astype(small)
         # A stable sort of small integers is a radix sort; it keeps the best of each cohort in front.
         order = np.argsort(mine, kind="stable")
         ends = np.cumsum(np.bincount(mine, minlength=size))
         rank = np.arange(len(order)) - np.repeat(np.concatenate([[0], ends[:-1]]), np.diff(ends, prepend=0))
         kept = best[order[rank < limit]]
-        owners = codes.codes[rows][kept]
+        owners = members[kept]
         for member in np.unique(owners).tolist():
             own = kept[owners == member]
             key = (name, family, codes.members[member], kind)
             part = Picked(found.position[own], found.tier[own], found.order[own], found.value[own])
             picked[key] = picked[key].merged(part, limit) if key in picked else part
+
+
+def _contenders(order: NDArray[np.float64], members: NDArray[np.int64], size: int, limit: int) -> NDArray[np.int64]:
+    """Find few places that hold the first `limit` of each member: sorting them all would take several times as long."""
+    few = 32 * size * limit
+    if len(order) > few:
+        near = np.flatnonzero(order <= np.partition(order, few)[few])
+        wanted = np.minimum(np.bincount(members, minlength=size), limit)
+        if (np.bincount(members[near], minlength=size) >= wanted).all():
+            return near
+    return np.arange(len(order))

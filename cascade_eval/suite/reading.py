@@ -54,7 +54,7 @@ def parse(
     written: str,
     *,
     file: str,
-    base: Path,
+    base: str | Path,
     baseline: str | None = None,
     read_file: Callable[[str], str] | None = None,
 ) -> Suite:
@@ -78,6 +78,7 @@ def parse(
     SuiteError
         With every problem, each with file and line.
     """
+    base = Path(base)
     document = text.read(written, file=file, as_text=cascades.in_route)
     if not isinstance(document.value, dict):
         raise SuiteError([document.lines.problem("a suite is a mapping that begins with 'goldens:' or 'traffic:'.")])
@@ -85,6 +86,7 @@ def parse(
     known, lines = _spelled(document.value, document.lines, problems)
     top = _top(known, lines, problems)
     named = cascades.read(known.get("cascades"), lines, read_file or files.beside(base, file), problems)
+    _once(top.columns, lines, problems)
     cohorts = _cohort_columns(top.cohorts, known, lines, problems)
     compared = _baseline(baseline, top.baseline, named, lines, problems)
     promised = promises.read(
@@ -151,6 +153,14 @@ def _source(top: model.WrittenSuite, known: Mapping[str, Any], lines: Lines, pro
     if top.traffic is not None:
         return Source("traffic", top.traffic, top.columns)
     return Source("goldens", top.goldens or "", top.columns)
+
+
+def _once(columns: Mapping[str, str], lines: Lines, problems: list[Problem]) -> None:
+    """Refuse a foreign column under two of our names: one of them would be read as something it is not."""
+    for foreign in [name for name, times in Counter(columns.values()).items() if times > 1]:
+        ours = [our for our, name in columns.items() if name == foreign]
+        said = " and ".join(f"'{our}'" for our in ours)
+        problems.append(lines.problem(f"{said} are both read from '{foreign}'. Name each once.", "columns", ours[-1]))
 
 
 def _cohort_columns(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cascade_eval import baseline, cohorts, costs, metrics, replay, sequential
+from cascade_eval import agreement, baseline, cohorts, costs, metrics, replay, sequential
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import states
 from cascade_eval.suite import advice, counting, curves, picks, resemblance
@@ -397,9 +397,13 @@ class _Texts:
 
 
 def _text_needs(plan: Plan, traffic: Traffic) -> frozenset[Field]:
-    wanted = set(counting.needs(plan, traffic)) | {Field(None, "input"), Field(None, "expected")}
-    for cascade in (*plan.cascades, *plan.baselines.values()):
-        wanted |= {Field(tier.model, "answer") for tier in cascade.tiers}
+    """Columns that are shown; what a baseline made of a case is found out by replaying it, which takes the others."""
+    wanted = set(counting.needs(plan, traffic)) if plan.baselines else set()
+    wanted |= {Field(None, "case_id"), Field(None, "input"), Field(None, "expected")}
+    for family in plan.families:
+        wanted |= cohorts.needs(family)
+    for tier in (tier for cascade in (*plan.cascades, *plan.baselines.values()) for tier in cascade.tiers):
+        wanted |= {Field(tier.model, "answer")} | agreement.quality_needs(tier.model, traffic.fields)
     return frozenset(wanted & traffic.fields)
 
 

@@ -6,6 +6,7 @@ cohort keeps silent about cases whose cohort is written almost so.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,9 +16,13 @@ from cascade_eval import agreement, cohorts
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import AGREE
 from cascade_eval.errors import DataError, Problem
+from cascade_eval.metrics.parts import short
+from cascade_eval.replay import among
+from cascade_eval.suite.checking import MONEY
+from cascade_eval.traffic import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cascade_eval.budgets import Budget
     from cascade_eval.replay import Columns
@@ -31,6 +36,9 @@ TIES: Final = 20
 
 MANY: Final = 100
 """Of so many answers some differ, even those of good models."""
+
+WIDE: Final = 0.5
+"""A tolerance of so much and more, which covers every score there is, was meant for another scale."""
 
 Pair = tuple[str, str]
 """A model and its flagship."""
@@ -83,16 +91,23 @@ class Resemblance:
         By model and flagship.
     fields
         Of the fields the agreement lists, those that some answer has.
+    idle
+        By model and column: calls that ended well of which it is recorded, and those of them where it is exactly 0.
+    scores
+        The least and the greatest score that `within` compares; (inf, -inf) where there is none.
     """
 
     pairs: dict[Pair, Likeness] = field(default_factory=dict)
     fields: frozenset[str] = frozenset()
+    idle: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    scores: tuple[float, float] = (np.inf, -np.inf)
 
     def __add__(self, other: Resemblance) -> Resemblance:
         names = dict.fromkeys([*self.pairs, *other.pairs])
         none = Likeness()
         pairs = {pair: self.pairs.get(pair, none) + other.pairs.get(pair, none) for pair in names}
-        return Resemblance(pairs, self.fields | other.fields)
+        scores = min(self.scores[0], other.scores[0]), max(self.scores[1], other.scores[1])
+        return Resemblance(pairs, self.fields | other.fields, self.idle + other.idle, scores)
 
 
 def count(plan: Plan, columns: Columns) -> Resemblance:
@@ -101,20 +116,43 @@ def count(plan: Plan, columns: Columns) -> Resemblance:
     pairs = dict.fromkeys((tier.model, one.flagship.model) for one in plan.cascades for tier in one.tiers[:-1])
     models = {tier.model for cascade in plan.cascades for tier in cascade.tiers}
     found = agreement.fields_found(rule, columns.batch, models) if rule.fields else set()
-    return Resemblance({pair: _likeness(columns, *pair) for pair in pairs}, frozenset(found))
+    likeness = {pair: _likeness(columns, *pair) for pair in pairs}
+    return Resemblance(likeness, frozenset(found), _idle(columns, models), _scores(columns, models))
+
+
+def _idle(columns: Columns, models: Iterable[str]) -> Counter[tuple[str, str, str]]:
+    """Count calls that ended well and took no time, or read no token."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for model in models:
+        ended = columns.status(model) == OK
+        taken = columns.latency(model)
+        read, known = columns.batch.integers(model, "input_tokens")
+        unpriced = known & np.isnan(columns.batch.numbers(model, "cost_usd"))
+        for name, values, recorded in (("latency_s", taken, ~np.isnan(taken)), ("input_tokens", read, unpriced)):
+            found[model, name, "known"] += int(np.count_nonzero(ended & recorded))
+            found[model, name, "zero"] += int(np.count_nonzero(ended & recorded & (values == 0)))
+    return found
+
+
+def _scores(columns: Columns, models: Iterable[str]) -> tuple[float, float]:
+    if columns.rules.agreement.kind != "within":
+        return np.inf, -np.inf
+    found = np.concatenate([columns.batch.numbers(model, "score") for model in models])
+    found = found[~np.isnan(found)]
+    return (float(found.min()), float(found.max())) if len(found) else (np.inf, -np.inf)
 
 
 def _likeness(columns: Columns, model: str, flagship: str) -> Likeness:
     agrees = columns.agrees(model, flagship)
     mine, theirs = columns.latency(model), columns.latency(flagship)
     timed = ~(np.isnan(mine) | np.isnan(theirs))
-    own = mine[timed]
+    own, other = among(mine, timed), among(theirs, timed)
     return Likeness(
         agreement.both_silent(columns.rules.agreement, columns.batch, model, flagship, agrees),
         int(np.count_nonzero(agrees >= 0)),
         int(np.count_nonzero(agrees == AGREE)),
         len(own),
-        int(np.count_nonzero(own == theirs[timed])),
+        int(np.count_nonzero(own == other)),
         int(np.count_nonzero(own != own[:1])),
     )
 
@@ -125,10 +163,12 @@ def check(suite: Suite, plan: Plan, counted: Counted, data: Data) -> None:
     Raises
     ------
     DataError
-        A model is a copy of its flagship; the agreement compares a field that no answer has; a budget for one cohort
-        leaves out cases whose cohort only looks different.
+        A model is a copy of its flagship; the agreement compares a field that no answer has, or tolerates any difference
+        there is; a budget for one cohort leaves out cases whose cohort only looks different; zeros stand for what was
+        not measured, and a budget needs it.
     """
-    problems = [*_copies(counted, data), *_fields(suite, counted), *_names(suite, plan, counted)]
+    problems = [*_copies(counted, data), *_fields(suite, counted), *_tolerant(suite, counted)]
+    problems += [*_names(suite, plan, counted), *_zeros(suite, counted)]
     if problems:
         raise DataError(problems)
 
@@ -149,6 +189,42 @@ def _fields(suite: Suite, counted: Counted) -> Iterator[Problem]:
         if name not in counted.resemblance.fields:
             line = None if suite.lines is None else suite.lines.of("agreement")
             yield Problem(f"no answer is JSON with the field '{name}': nothing would be compared", suite.name, line)
+
+
+def _tolerant(suite: Suite, counted: Counted) -> Iterator[Problem]:
+    assert suite.agreement_rule is not None
+    bound, compared = (
+        suite.agreement_rule.bound,
+        max((one.compared for one in counted.resemblance.pairs.values()), default=0),
+    )
+    low, high = counted.resemblance.scores
+    if compared >= TIES and bound >= WIDE and high - low <= bound:
+        line = None if suite.lines is None else suite.lines.of("agreement")
+        said = f"'within {bound:g}' holds of any two scores here, which lie between {low:g} and {high:g}: nothing would be compared"
+        yield Problem(f"{said}. Write the tolerance on the scale of the scores.", suite.name, line)
+
+
+_ZEROS: Final = {
+    "latency_s": ("a call takes time", "latency"),
+    "input_tokens": ("a call reads tokens", ""),
+}
+"""Why a zero is none, and which metrics need the column: those whose name begins so, or those about money."""
+
+
+def _zeros(suite: Suite, counted: Counted) -> Iterator[Problem]:
+    for (model, column, which), zero in counted.resemblance.idle.items():
+        known = counted.resemblance.idle[model, column, "known"]
+        if which != "zero" or not short(known - zero, known, suite.coverage):
+            continue
+        why, metric = _ZEROS[column]
+        asked = [one for one in suite.budgets if (one.metric.startswith(metric) if metric else one.metric in MONEY)]
+        for budget in asked[:1]:
+            yield Problem(
+                f"'{budget.metric}' cannot be judged: '{column}' of '{model}' is 0 in {zero:,} of {known:,} calls that ended "
+                f"well, and {why}. Leave it empty where it was not recorded.",
+                budget.file,
+                budget.line,
+            )
 
 
 def _names(suite: Suite, plan: Plan, counted: Counted) -> Iterator[Problem]:

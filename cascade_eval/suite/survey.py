@@ -162,9 +162,9 @@ class _Look:
     names: dict[cohorts.Member, int] = field(default_factory=dict)
 
     def add(self, raw: NDArray[np.floating]) -> None:
-        known = raw[~np.isnan(raw)].astype(np.float64)
-        values, inverse = np.unique(np.concatenate([self.values, known]), return_inverse=True)
-        mass = np.concatenate([self.cases, np.ones(len(known), dtype=np.int64)])
+        here, number = np.unique(raw[~np.isnan(raw)].astype(np.float64), return_counts=True)
+        values, inverse = np.unique(np.concatenate([self.values, here]), return_inverse=True)
+        mass = np.concatenate([self.cases, number])
         cases = np.rint(np.bincount(inverse, weights=mass, minlength=len(values))).astype(np.int64)
         while len(values) > _DISTINCT:
             cases = np.add.reduceat(cases, np.arange(0, len(cases), 2))

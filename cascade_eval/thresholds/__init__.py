@@ -2,12 +2,13 @@
 
 ===========  ====================================================================================
 `places`     which thresholds can be moved, and which values of them are tried
+`lookup`     where values stand among thresholds, by table
 `sweeping`   every threshold at once, from counts by bin
 `windows`    quantiles of many windows of one column at once
 `pairs`      two gates at once: what every pair of thresholds would do
 `variants`   cascades that differ in one threshold only
 `fronts`     the points no other point beats
-`selection`  the laxest threshold whose disagreement is certified
+`selection`  the certified threshold that keeps most
 `paths`      the cheapest pair of thresholds whose disagreement is certified
 `targets`    the threshold that escalates a given share
 `curves`     deferral curves and the measures of the literature

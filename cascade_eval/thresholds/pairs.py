@@ -8,7 +8,7 @@ three corners of those tables, exact on ties.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def _tables(
     counted: Mask,
     bins: list[Ints],
     shape: tuple[int, ...],
-    of: Callable[[Cascade, Decisions, Columns], list[Floats]],
+    of: Callable[[Cascade, Decisions, Columns], list[NDArray[Any]]],
 ) -> Floats:
     """Sum quantities at every pair of thresholds; shape (n_first, n_second, n_quantities)."""
     one, other = bins

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from cascade_eval.cascade import Cascade, leaves
-from cascade_eval.thresholds.grid import Grid
+from cascade_eval.thresholds.lookup import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,13 +81,13 @@ class Edges:
         return self._double.place(compared if self.surer == "higher" else -compared)
 
     @functools.cached_property
-    def _double(self) -> Grid:
-        return Grid(self.values if self.surer == "higher" else -self.values)
+    def _double(self) -> Lookup:
+        return Lookup(self.values if self.surer == "higher" else -self.values)
 
     @functools.cached_property
-    def _single(self) -> Grid:
+    def _single(self) -> Lookup:
         # The threshold is compared in the precision of the recorded column.
-        return Grid((self.values if self.surer == "higher" else -self.values).astype(np.float32))
+        return Lookup((self.values if self.surer == "higher" else -self.values).astype(np.float32))
 
 
 def edges(

@@ -1,11 +1,11 @@
-"""Choosing a threshold with a guarantee: the laxest one whose disagreement is certified.
+"""Choosing a threshold with a guarantee: the one that keeps most among those whose disagreement is certified.
 
 For one threshold fixed in advance the disagreements among the kept cases are binomial given how many are kept, so
 ``P(Bin(kept, target) <= disagreeing)`` is an exact p-value in spite of the random denominator. Walking thresholds from
 strict to lax and stopping at the first that is not rejected needs no correction for how many are tried (fixed-sequence
 testing: Maurer, Hothorn and Lehmacher, 1995; Angelopoulos et al., "Learn then test", 2021). A walk can only start where
 its test has a chance, which counts of kept cases tell without looking at a single label; three such starts share the
-allowed error. Where nothing is certified the answer is no threshold, never the strictest one as a fallback.
+allowed error. Where nothing is certified the answer is no threshold, never the one that keeps least as a fallback.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Selection:
     Parameters
     ----------
     threshold
-        The laxest certified threshold; None where none is.
+        The certified threshold that keeps most; None where none is.
     target, delta
         ``P(disagreement > target) <= delta`` over labelled samples like this one.
     harm
@@ -111,7 +111,7 @@ def select(
     starts: Sequence[float] = STARTS,
     grid: Sequence[float] | int = GRID,
 ) -> Selection:
-    """Choose the laxest threshold whose disagreement is certified.
+    """Choose the threshold that keeps most among those whose disagreement is certified.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def select(
         ``disagreement`` among the kept cases, or ``joint``: kept and disagreeing, among all cases. The latter is far
         easier to certify and promises less.
     starts : sequence of float
-        Shares of the target at which walks have power 0.8; ``()`` walks once, from the strictest threshold.
+        Shares of the target at which walks have power 0.8; ``()`` walks once, from the threshold that keeps least.
     grid : sequence of float or int
         Thresholds from strict to lax, chosen without looking at labels; or how many to take at evenly spread counts
         of kept cases.
@@ -219,7 +219,7 @@ def certified(
 def conformal(
     values: ArrayLike, disagrees: ArrayLike, *, at_most: float, surer: Literal["higher", "lower"] = "higher"
 ) -> float | None:
-    """Choose the laxest threshold by conformal risk control: ``(harmed + 1) / (n + 1) <= at_most``.
+    """Choose the threshold that keeps most by conformal risk control: ``(harmed + 1) / (n + 1) <= at_most``.
 
     It controls the joint harm on average over labelled samples only; any one sample is over the target about every
     other time. For comparison with the literature; `select` is what certifies.
@@ -246,7 +246,7 @@ def conformal(
     thresholds = np.unique(value[~np.isnan(value)])[::-1]
     _, bad = _counts(value, wrong, thresholds)
     within = np.flatnonzero((bad + 1) / (len(value) + 1) <= at_most)
-    # Harm only grows on the way, so the last one within is the laxest.
+    # Harm only grows on the way, so the last one within keeps most.
     return float(thresholds[within[-1]]) * sign if len(within) else None
 
 
@@ -273,7 +273,7 @@ def _counts(value: Floats, wrong: NDArray[np.bool_], thresholds: Floats) -> tupl
 
 
 def _begins(kept: Floats, nobs: int, target: float, level: float, starts: Sequence[float]) -> list[int]:
-    """Where each walk starts: the strictest threshold at which its test has power; the strictest of all without any."""
+    """Where each walk starts: where least is kept with which its test has power; without shares, where least is kept."""
     if not starts:
         return [0]
     found = []

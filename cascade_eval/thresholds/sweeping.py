@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cascade_eval import bounds
-from cascade_eval.counts import AGREE, DISAGREE, Counts, sums
+from cascade_eval.counts import AGREE, DISAGREE, Counts, histogram, sums
 from cascade_eval.replay import Columns, always_flagship, among, decide, served_quality
 from cascade_eval.thresholds import windows
 from cascade_eval.thresholds.places import Edges, Place, edges, places, without
@@ -106,18 +106,22 @@ def _planes(
     shape = (members, len(tried.values) + 1)
     both = forced(cascade, columns, place)
 
-    own, own_bins = among(codes, inside), among(bins, inside)
+    own = among(codes, inside)
+    cells = own * shape[1] + among(bins, inside)
+    others = outside.any()
 
-    def summed(of: Callable[[Decisions], list[Floats]], anyway: Sequence[Floats | None]) -> tuple[Floats, Floats]:
+    def summed(of: Callable[[Decisions], list[NDArray[Any]]], anyway: Sequence[Floats | None]) -> tuple[Floats, Floats]:
         sides = np.zeros((*shape, 2, len(anyway)))
         for side, one in enumerate(both):
             for q, (column, fixed) in enumerate(zip(of(one), anyway, strict=True)):
                 different = among(column if fixed is None else column - fixed, inside)
                 if different.any():
-                    sides[:, :, side, q] = sums(own, own_bins, shape, different)
+                    found = np.bincount(cells, weights=different, minlength=shape[0] * shape[1])
+                    sides[:, :, side, q] = found.reshape(shape)
         rest = np.zeros((members, len(anyway)))
-        for q, (column, fixed) in enumerate(zip(of(decisions), anyway, strict=True)):
+        for q, column in enumerate(of(decisions) if others else ()):
             rest[:, q] = np.bincount(codes[outside], weights=column[outside], minlength=members)
+        for q, fixed in enumerate(anyway):
             if fixed is not None:
                 rest[:, q] += np.bincount(own, weights=among(fixed, inside), minlength=members)
         return sides, rest
@@ -140,7 +144,7 @@ def forced(cascade: Cascade, columns: Columns, place: Place) -> tuple[Decisions,
     return found
 
 
-def quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[Floats]:
+def quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list[NDArray[Any]]:
     """Weigh each of `QUANTITIES` by case."""
     last = len(cascade.tiers) - 1
     kept = (decisions.settled >= 0) & (decisions.settled < last)
@@ -151,14 +155,16 @@ def quantities(cascade: Cascade, decisions: Decisions, columns: Columns) -> list
         (decisions.settled == last) & (decisions.start < last),
         compared,
         compared & (decisions.served == DISAGREE),
-        np.where(paired, decisions.cost, 0),
+        # Products with 0 and 1: choosing case by case takes several times as long.
+        decisions.cost * paired,
         resolved & ~paired,
         resolved & (decisions.start < last),
-        np.where(resolved & paired, flagship, 0),
+        flagship * (resolved & paired),
     ]
     weight = columns.weights()
     chance = columns.batch.numbers(None, "audit_probability") if columns.batch.has(None, "audit_probability") else None
-    columns_ = [column.astype(np.float64) if weight is None else column * weight for column in found]
+    # Truth values and whole numbers are added up as they are: turned into floats they would take most of the time.
+    columns_ = [column if weight is None else column * weight for column in found]
     if chance is not None:
         grown = np.nan_to_num(1.0 / chance, nan=0.0)
         columns_[1], columns_[2] = columns_[1] * grown, columns_[2] * grown
@@ -187,7 +193,7 @@ def _anyway(cascade: Cascade, columns: Columns) -> list[Floats | None]:
     charge = columns.charge(cascade.flagship.model)
     weight = columns.weights()
     started = np.ones(columns.batch.cases) if weight is None else weight
-    return [None] * 5 + [started, np.where(charge.known, charge.nano, 0) * started]
+    return [None] * 5 + [started, charge.nano * charge.known * started]
 
 
 def _reliability(
@@ -205,10 +211,10 @@ def _reliability(
     known = read & (agrees >= 0) & np.isfinite(value)
     table = np.zeros((*shape, 3))
     if known.any():
-        cells, cell_bins = codes[known], bins[known]
-        table[..., 0] = sums(cells, cell_bins, shape, np.ones(int(known.sum())))
-        table[..., 1] = sums(cells, cell_bins, shape, (agrees[known] == 1).astype(np.float64))
-        table[..., 2] = sums(cells, cell_bins, shape, value[known].astype(np.float64))
+        cells, cell_bins = among(codes, known), among(bins, known)
+        table[..., 0] = histogram(cells, cell_bins, shape)
+        table[..., 1] = sums(cells, cell_bins, shape, among(agrees, known) == 1)
+        table[..., 2] = sums(cells, cell_bins, shape, among(value, known))
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cascade_eval import history, monitor
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from cascade_eval.monitor import Row
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
-
-
-APART: Final = "Call one of the suites otherwise, or give each a history of its own."
-"""What to do where two suites of the same name share a history."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +84,10 @@ def gather(found: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     except (UsageError, OSError) as error:
         return Weeks(reason=f"the history {shown} cannot be read: {_said(error)}")
     mine = [row for row in kept if row.suite == own[0].suite]
-    if (other := monitor.namesake(found, mine)) is not None:
-        return Weeks(
-            reason=f"the history {shown} keeps weeks of {other} under the same name, '{own[0].suite}'. {APART}"
-        )
+    try:
+        refuse_namesake(found, mine, shown)
+    except UsageError as error:
+        return Weeks(reason=_said(error))
     if not mine:
         return Weeks(reason=_other(shown, own[0].suite, kept, _command(found)))
     return _joined(own, mine, shown, _command(found))
@@ -123,7 +119,32 @@ def place(found: Suite, *, there: bool = True) -> str:
     return f"{kind}:///{path.resolve()}{mark}{options}"
 
 
+def refuse_namesake(found: Suite, kept: Sequence[Row], shown: str) -> None:
+    """Refuse a history that keeps another suite's weeks under this one's name: each would vouch for the other.
+
+    Parameters
+    ----------
+    found
+        Whose weeks are to be read or written.
+    kept
+        Rows of the history.
+    shown
+        The history, as messages name it.
+
+    Raises
+    ------
+    UsageError
+        Names the other suite.
+    """
+    if (other := monitor.namesake(found, kept)) is not None:
+        raise UsageError(
+            f"the history {shown} keeps weeks of {other} under the same name, '{monitor.known_as(found)}'. Call one of the "
+            "suites otherwise, or give each a history of its own."
+        )
+
+
 def _joined(own: Sequence[Row], kept: Sequence[Row], shown: str, command: str) -> Weeks:
+    own, apart = monitor.without_late(own, kept)
     last = max(row.window for row in own)
     judged = dict.fromkeys(row.cascade for row in own)
     # A whole week at once: a cohort that is missing now is not to be vouched for by what was kept of it.
@@ -139,7 +160,8 @@ def _joined(own: Sequence[Row], kept: Sequence[Row], shown: str, command: str) -
         for name in judged
         if name not in known
     }
-    return Weeks((*past, *own), None, silent, alone=not past, notes=tuple(notes if later else ()), later=later)
+    said = (*apart, *(notes if later else ()))
+    return Weeks((*past, *own), None, silent, alone=not past, notes=said, later=later)
 
 
 def _alone(own: Sequence[Row]) -> Iterator[str]:

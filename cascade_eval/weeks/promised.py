@@ -50,8 +50,10 @@ def watch_rows(found: Suite, weeks: Weeks) -> Watching:
     notes = [*weeks.notes, *weeks.silent.values()]
     for cascade in findings.windows:
         rows = [row for row in weeks.rows if row.cascade == cascade and row.kind == "production"]
+        jumped = sequences.jumps(one for one in findings.found if one.cascade == cascade)
         for budget in lines:
-            sequences_ = [one for one, _ in sequences.run(cascade, rows, [budget], _alpha(found), sequential.ALARM)]
+            runs = sequences.run(cascade, rows, [budget], _alpha(found), sequential.ALARM, jumped)
+            sequences_ = [one for one, _ in runs]
             here = [one for one in sequences_ if _lately(one, rows)]
             gone = [monitor.label(one.cohort) for one in sequences_ if _known(one, rows) and one not in here]
             notes += [f"{cascade}: no case in {sequences.RECENT} weeks, not judged: {', '.join(gone)}"] if gone else []

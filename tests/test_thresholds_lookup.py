@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cascade_eval.thresholds.grid import Grid
+from cascade_eval.thresholds.lookup import Lookup
 
 TIES = np.round(np.arange(101) / 100, 2)
 FINE = np.linspace(0, 1, 5_000)
@@ -31,7 +31,7 @@ def test_a_value_stands_where_a_loop_finds_it(data, edges, kind):
         near = [np.nextafter(ascending, -np.inf), ascending, np.nextafter(ascending, np.inf)]
     other = data.draw(arrays.arrays(kind, 5, elements=st.floats(width=32)))
     values = np.concatenate([*near, other, np.array([np.nan, np.inf, -np.inf], dtype=kind)]).astype(kind)
-    assert Grid(ascending).place(values).tolist() == counted(ascending, values)
+    assert Lookup(ascending).place(values).tolist() == counted(ascending, values)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_a_value_stands_where_a_loop_finds_it(data, edges, kind):
 def test_many_values_stand_where_a_search_finds_them(edges):
     """Whether cells hold one edge, several or so many that they are searched."""
     values = np.concatenate([edges, np.random.default_rng(1).uniform(-1.5, 1.5, 2_000)])
-    assert np.array_equal(Grid(edges).place(values), np.searchsorted(edges, values, side="right"))
+    assert np.array_equal(Lookup(edges).place(values), np.searchsorted(edges, values, side="right"))

@@ -19,7 +19,7 @@ _MOST: Final = 3
 """Thresholds of one cell that are compared one after the other; where there are more, searching is faster."""
 
 
-class Grid:
+class Lookup:
     """Ascending thresholds, prepared for many values.
 
     Parameters
@@ -29,7 +29,7 @@ class Grid:
 
     Examples
     --------
-    >>> Grid(np.array([0.29, 0.57, 0.58])).place(np.array([0.29, 0.28999, 0.58, 2.0, np.nan]))
+    >>> Lookup(np.array([0.29, 0.57, 0.58])).place(np.array([0.29, 0.28999, 0.58, 2.0, np.nan]))
     array([1, 0, 3, 3, 0])
     """
 
