@@ -12,3 +12,6 @@ if find_spec("sybil") is not None:
 
 if find_spec("pytest_socket") is not None:
     from sockets import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401  hooks
+
+if find_spec("xdist") is not None:
+    from by_file import pytest_xdist_make_scheduler  # noqa: F401  a hook

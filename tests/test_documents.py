@@ -75,7 +75,10 @@ def test_the_suite_is_the_one_in_the_project():
 
 @pytest.mark.parametrize(
     "commands",
-    ["python -m pip install -e . && python -m pytest suites", "python -m pip install -e '.[dev]' && python -m pytest"],
+    [
+        "python -m pip install -e . && python -m pytest suites",
+        "python -m pip install -e '.[dev]' && python -m pytest -n 2",
+    ],
 )
 def test_set_up_is_two_commands(commands):
     """README and CI set up and run in the same words."""
