@@ -17,7 +17,7 @@ judged         bounds, verdicts, baseline, thresholds, audit
 over weeks     monitor, history, sequential, drift
 what to do     diagnosis, proposals
 real models    recording, playback, importers: how traffic gets in
-a whole run    runs, evidence, report
+a whole run    runs, evidence, report; starter: a suite to begin from
 =============  ========================================================================
 
 pytest collects suites by the plugin; `cascade-eval --help` shows what surrounds it. Nothing is imported before it is
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         runs,
         sequential,
         signals,
+        starter,
         suite,
         thresholds,
         traffic,
@@ -94,6 +95,7 @@ __all__ = [
     "runs",
     "sequential",
     "signals",
+    "starter",
     "suite",
     "thresholds",
     "traffic",

@@ -409,8 +409,8 @@ def _show(value: float | None, unit: str, ends: tuple[float, ...]) -> str:
         return "unbounded"
     mark = _display_mark(value, unit)
     per = _UNITS[unit].marks[mark]
-    # What differs only in the thirteenth digit differs by the rounding of a sum: 0.1 + 0.2 is 0.3 to people.
-    number = round(Decimal(repr(float(value))) / per, 12)
+    # What differs only in the thirteenth digit differs by the rounding of a sum: 0.1 + 0.2 is 0.3 to people, and -0 is 0.
+    number = round(Decimal(repr(float(value))) / per, 12) + 0
     fences = [round(Decimal(repr(float(end))) / per, 12) for end in ends]
     fences += [Decimal(0), Decimal(100)] if mark == "%" else [Decimal(0)]
     for places in range(_places(number, unit), 13):

@@ -85,7 +85,7 @@ class Leaf:
     name
         To address this leaf in a sweep of a composite gate.
     chosen_on
-        SHA-256 of the data whose agreement chose the threshold; judged on that very data it proves nothing.
+        Sketch of the cases, or SHA-256 of the data, whose agreement chose the threshold; on those it proves nothing.
     """
 
     signal: Signal

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BaselineError(UsageError):
     """A baseline is missing, partial, or of other data."""
 
 
-def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[str], *, head: str = "Allowed") -> str:
     """Name the nearest allowed word, as the tail of a sentence.
 
     Parameters
@@ -92,6 +93,8 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
         What was written.
     allowed
         What may be written.
+    head
+        What the list begins with where no word is near.
 
     Returns
     -------
@@ -112,4 +115,35 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     if not words:
         return ""
     shown = ", ".join(f"'{name}'" for name in words[:20])
-    return f" Allowed: {shown}{', …' if len(words) > 20 else ''}."
+    return f" {head}: {shown}{', …' if len(words) > 20 else ''}."
+
+
+def beside(path: Path) -> str:
+    """Name the file nearest to one that is not there, as the end of a sentence.
+
+    Parameters
+    ----------
+    path
+        What was looked for.
+
+    Returns
+    -------
+    str
+        Beginning with a full stop, or with the folder that does not exist either.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> "there is no such file" + beside(Path("docs/monitr.md"))
+    "there is no such file. Did you mean 'monitor.md'?"
+    >>> "there is no such file" + beside(Path("dosc/monitor.md"))
+    'there is no such file (dosc does not exist either)'
+    """
+    if not path.parent.is_dir():
+        return f" ({path.parent} does not exist either)"
+    names = [item.name for item in path.parent.iterdir() if not item.name.startswith(".")]
+    stem = path.name.partition(".")[0]
+    # Two names are not alike because both end in .parquet.
+    alike = difflib.get_close_matches(stem, {name.partition(".")[0] for name in names}, n=1)
+    near = [name for name in names if name.partition(".")[0] in alike]
+    return f".{did_you_mean(path.name if near else '', near or names, head='Beside it')}"

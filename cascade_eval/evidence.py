@@ -33,7 +33,7 @@ SCHEMA = evidence_format.SCHEMA
 MAXIMUM_BYTES = 200_000_000
 """A larger file is refused unread."""
 
-LIBRARIES = ("numpy", "scipy", "pyarrow", "pandas", "scikit-learn", "genai-prices", "pytest")
+LIBRARIES = ("numpy", "scipy", "pyarrow", "rapidfuzz", "genai-prices", "pytest")
 """Whose versions are written down, because numbers or prices depend on them."""
 
 SHOWN = 20
@@ -70,6 +70,15 @@ def build(
     ------
     UsageError
         A record that is not of the format, every reason listed.
+
+    Examples
+    --------
+    >>> from cascade_eval import runs, suite
+    >>> judged = runs.evaluate(suite.load("suites/tickets.cascade.yaml"))
+    >>> items = len(judged.verdicts)
+    >>> made = build([{**judged.record, "suite": "suites/tickets.cascade.yaml"}], selected={"items": items, "of": items})
+    >>> made["schema"], [cascade["name"] for cascade in made["suites"][0]["cascades"]]
+    ('cascade-eval/evidence/1', ['current', 'always-flagship'])
     """
     now = created_at or datetime.now(UTC)
     record = {
@@ -89,25 +98,46 @@ def write(path: str | os.PathLike[str], evidence: Mapping[str, Any]) -> Path:
 
     Floats are written in full, because a rounded bound could land on its budget. Raises UsageError where the file
     cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> made = build([], selected={"items": 0, "of": 0})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read(write(f"{folder}/evidence.json", made)) == made
+    True
     """
     text = json.dumps(evidence, ensure_ascii=False, allow_nan=False, indent=1)
     return atomic.write(path, f"{text}\n".encode())
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read and validate evidence; UsageError where it is missing, too large, damaged or of another format."""
+    """Read and validate evidence; UsageError where it is missing, too large, damaged or of another format.
+
+    Examples
+    --------
+    >>> read("docs/cli.md")
+    Traceback (most recent call last):
+    cascade_eval.errors.UsageError: docs/cli.md:1: not JSON: ...
+    """
     file = Path(path)
     try:
         size = file.stat().st_size
         if size > MAXIMUM_BYTES:
             raise _refused(file, f"{size:,} bytes is too large for evidence; at most {MAXIMUM_BYTES:,} are read.")
         raw = file.read_bytes()
+    except FileNotFoundError as error:
+        raise _refused(file, f"there is no such file{errors.beside(file)}") from error
     except OSError as error:
         raise _refused(file, f"cannot be read: {error.strerror or error}.") from error
     try:
         record = json.loads(raw, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        problem = errors.Problem(f"not JSON: {error.msg} (column {error.colno}).", str(file), error.lineno)
+        problem = errors.Problem(
+            f"not JSON: {error.msg} (column {error.colno}). Evidence is what --cascade-evidence writes.",
+            str(file),
+            error.lineno,
+        )
         raise errors.UsageError([problem]) from error
     except (ValueError, RecursionError) as error:
         raise _refused(file, f"not JSON as evidence is written: {error}.") from error
@@ -116,7 +146,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of evidence, the one shipped as ``evidence.schema.json``."""
+    """Return the JSON Schema of evidence, the one shipped as ``evidence.schema.json``.
+
+    Examples
+    --------
+    >>> schema()["title"]
+    'cascade-eval/evidence/1'
+    """
     return evidence_format.schema()
 
 
@@ -143,7 +179,19 @@ def git_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def redact(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy without the text of any case: no question, no answer, nothing expected; case ids stay."""
+    """Return a copy without the text of any case: no question, no answer, nothing expected; case ids stay.
+
+    Examples
+    --------
+    >>> from cascade_eval import runs, suite
+    >>> judged = runs.evaluate(suite.load("suites/tickets.cascade.yaml"))
+    >>> made = build([{**judged.record, "suite": "tickets"}], selected={"items": 1, "of": 1})
+    >>> for one in (made, redact(made)):
+    ...     [worst, *_] = one["suites"][0]["cascades"][0]["worst"]
+    ...     print(worst["case_id"], worst["answer"], worst["flagship_answer"])
+    en-refund-09  refund  delivery
+    en-refund-09 None None
+    """
     return {**evidence, "suites": [_redacted_suite(suite) for suite in evidence["suites"]]}
 
 

@@ -441,6 +441,19 @@ class Suite(Record):
     audit: Audit | None = None
     findings: list[Diagnosis] = []
 
+    @model_validator(mode="after")
+    def _follows_from_its_tests(self) -> Self:
+        level = 1 - self.confidence + 1e-9
+        for cascade in self.cascades:
+            for verdict in cascade.verdicts:
+                tested = {"pass": verdict.p_pass, "fail": verdict.p_holm}.get(verdict.outcome)
+                if tested is not None and tested > level:
+                    raise ValueError(
+                        f"'{verdict.metric}' of '{cascade.name}' is a {verdict.outcome} with p = {tested:.3g}, which proves "
+                        f"nothing at {self.confidence:.4g}: this was not written by a run"
+                    )
+        return self
+
 
 class Selected(Record):
     """Items that ran, of those the suites have."""

@@ -20,16 +20,16 @@ import contextlib
 import io
 import json
 import os
-import re
 import time
 import uuid
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cascade_eval import atomic
+from cascade_eval import atomic, monitor
 from cascade_eval.errors import Problem, UsageError
 from cascade_eval.monitor import Row
+from cascade_eval.traffic import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +79,14 @@ def write(where: str | os.PathLike[str], rows: Iterable[Row]) -> int:
     ------
     UsageError
         The place cannot be written, or holds a newer schema.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> week = Row("support", "current", "production", "2026-W28", (), decisions=400, escalated=120)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder, [week]), write(folder, [week]), read(folder) == (week,)
+    (1, 1, True)
     """
     records = _records(rows)
     if not records:
@@ -96,7 +104,7 @@ def read(where: str | os.PathLike[str], *, suite: str | None = None, since: str 
     Parameters
     ----------
     where
-        As for `write`. A folder that does not exist is empty.
+        As for `write`. A folder that does not exist is empty, and so is a table.
     suite
         Only rows of this suite, as `Row.suite` names it.
     since
@@ -111,9 +119,18 @@ def read(where: str | os.PathLike[str], *, suite: str | None = None, since: str 
     ------
     UsageError
         The place cannot be read, or holds a newer schema; `since` is no week.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> weeks = [Row("support", "current", "production", f"2026-W{week}", ()) for week in (27, 28, 29)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write(folder, weeks)
+    ...     [row.window for row in read(folder, suite="support", since="2026-W28")]
+    ['2026-W28', '2026-W29']
     """
-    if since is not None and not re.fullmatch(r"\d{4}-W\d{2}", since):
-        raise HistoryError(f"'{since}' is not an ISO week. Write it as '2026-W28'.")
+    if since is not None:
+        monitor.check_week(since)
     records = _read_table(str(where)) if _is_database(where) else _read_files(_folder(where))
     rows = [_row(record) for record in records]
     chosen = [row for row in rows if suite in {None, row.suite} and (since is None or row.window >= since)]
@@ -127,6 +144,15 @@ def compact(where: str | os.PathLike[str]) -> int:
     -------
     int
         Files that were put together; 0 where another process is at it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for week in (27, 28):
+    ...         _ = write(folder, [Row("support", "current", "production", f"2026-W{week}", ())])
+    ...     compact(folder), len(read(folder))
+    (2, 2)
     """
     if _is_database(where):
         return 0
@@ -310,7 +336,9 @@ def _connected(url: str) -> Iterator[sa.Engine]:
         parsed = sa.make_url(url)
         shown = parsed.render_as_string(hide_password=True)
         engine = sa.create_engine(parsed)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+    except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise HistoryError([Problem(database.no_driver(parsed.drivername, error), shown)]) from error
+    except sa.exc.ArgumentError as error:
         message = f"{_first(error)}. A history is a folder or an SQLAlchemy URL, such as postgresql+psycopg://user@host/database"
         raise HistoryError([Problem(message, shown)]) from error
     try:

@@ -14,15 +14,17 @@ import numpy as np
 
 from cascade_eval import baseline as baseline_
 from cascade_eval import evidence, goldens, importers, metrics, replay, suite, traffic, weeks
+from cascade_eval.cascade import leaves
 from cascade_eval.errors import BaselineError, DataError, Problem, SuiteError, UsageError
 from cascade_eval.prices import parse as parse_prices
 from cascade_eval.suite import checking, evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
 
     from cascade_eval.baseline import Baseline
+    from cascade_eval.cascade import Cascade
     from cascade_eval.replay import Replay
     from cascade_eval.suite import Data, Evaluation, Suite
     from cascade_eval.traffic import Traffic
@@ -66,6 +68,12 @@ def open(  # noqa: A001  called as runs.open; nothing here opens by the built-in
     ------
     UsageError
         Data or baseline cannot be used.
+
+    Examples
+    --------
+    >>> opened = open(suite.load("suites/tickets.cascade.yaml"))
+    >>> opened.traffic.cases, opened.traffic.models
+    (330, ('mini', 'flagship'))
     """
     cases, data = _open_data(found, traffic_path, tolerate or 0)
     return Opened(found, cases, data, _baselines(found, cases))
@@ -91,6 +99,18 @@ def evaluate(
         Goes before the suite's own setting.
     executor
         Where batches are counted.
+
+    Raises
+    ------
+    UsageError
+        Data or baseline cannot be used, or a budget needs what they do not have; nothing was judged.
+
+    Examples
+    --------
+    >>> for verdict in evaluate(suite.load("suites/tickets.cascade.yaml")).verdicts[:2]:
+    ...     print(verdict.outcome, verdict.metric, dict(verdict.cohort), verdict.headline)
+    pass disagreement {} 12.9% is within at most 30% (n=132)
+    pass disagreement {'language': 'de'} 10% is within at most 40% (n=30)
     """
     opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
     return judge(opened, inconclusive=inconclusive, executor=executor)
@@ -110,6 +130,12 @@ def judge(
         From `open` or `check`.
     inconclusive, executor
         As for `evaluate`.
+
+    Examples
+    --------
+    >>> opened = open(suite.load("suites/tickets.cascade.yaml"))
+    >>> {verdict.outcome for verdict in judge(opened, inconclusive="fail").verdicts} <= {"pass", "inconclusive"}
+    True
     """
     asked = weeks.asked(opened.suite)
     return evaluation.evaluate(
@@ -141,6 +167,14 @@ def replays(
     -------
     dict
         By name of the cascade.
+
+    Examples
+    --------
+    >>> replay = replays(suite.load("suites/tickets.cascade.yaml"))["current"]
+    >>> print(replay.escalation)
+    60% (...), n=330
+    >>> [member.cohort["language"] for member in replay.cohorts("language")]
+    ['de', 'en', 'es', 'fr', 'pt']
     """
     opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
     plan = evaluation.plan(opened.suite, opened.traffic, opened.baselines, sweep=False)
@@ -257,8 +291,10 @@ def _evidence_baselines(found: Suite, written: str, cases: Traffic) -> dict[str,
     baselines = {}
     for cascade in found.cascades:
         record = evidence.find_cascade(earlier, found.name, cascade.name, sha256=cases.sha256(), file=str(path))
+        before = suite.parse_cascade(cascade.name, record["definition"])
+        _refuse_other_cuts(before, record["thresholds"], str(path))
         baselines[cascade.name] = baseline_.Baseline(
-            suite.parse_cascade(cascade.name, record["definition"]),
+            before,
             "evidence",
             written,
             earlier["created_at"],
@@ -268,13 +304,37 @@ def _evidence_baselines(found: Suite, written: str, cases: Traffic) -> dict[str,
     return baselines
 
 
+def _refuse_other_cuts(before: Cascade, judged: Sequence[Mapping[str, Any]], file: str) -> None:
+    """Refuse evidence whose definition cuts elsewhere than the run it is of did."""
+    cuts = [(tier.name, leaf.threshold, leaf.escalate) for tier in before.tiers for leaf in leaves(tier.gate)]
+    said = [(one["tier"], None if one["escalate"] else one["threshold"], one["escalate"]) for one in judged]
+    if cuts != said:
+        message = f"the definition of '{before.name}' cuts elsewhere than the thresholds it was judged with: it was changed by hand"
+        raise BaselineError([Problem(message, file)])
+
+
 def check(found: Suite, *, traffic_path: str | None = None, tolerate: int | None = None) -> Opened:
     """Read suite, data, prices and baseline, and say everything that would keep them from being judged.
+
+    Parameters
+    ----------
+    found, traffic_path, tolerate
+        As for `open`.
+
+    Returns
+    -------
+    Opened
+        For `judge`.
 
     Raises
     ------
     UsageError
         With every problem.
+
+    Examples
+    --------
+    >>> check(suite.load("suites/tickets.cascade.yaml")).data.kind
+    'golden'
     """
     opened = open(found, traffic_path=traffic_path, tolerate=tolerate)
     prices: Any = parse_prices(found.prices)

@@ -10,55 +10,57 @@ from cascade_eval.basis import Binomial
 
 if TYPE_CHECKING:
     from cascade_eval import budgets
-    from cascade_eval.verdicts import Estimate
+    from cascade_eval.basis import Basis
 
 POWER: Final = 0.8
 """Chance with which so many cases decide, or notice."""
 
 
-def smallest_excess(estimate: Estimate, bound: budgets.Bound, alpha: float) -> float | None:
+def smallest_excess(basis: Basis | None, bound: budgets.Bound, alpha: float) -> float | None:
     """Smallest true rate beyond the budget this much data would have noticed; for rates only."""
     limits = bound.limits
-    if not isinstance(estimate.basis, Binomial) or not limits:
+    if not isinstance(basis, Binomial) or not limits:
         return None
     end, at = limits[-1]
     if not 0 < end < 1:
         return None
-    end, nobs = end if at == "most" else 1 - end, estimate.basis.low[1]
+    end, nobs = end if at == "most" else 1 - end, basis.low[1]
     excess = bounds.smallest_excess(nobs, end, alpha=alpha / len(limits), power=POWER)
     return excess if excess is None or at == "most" else 1 - excess
 
 
-def more_cases(estimate: Estimate, bound: budgets.Bound, *, alpha: float, family: int) -> int | None:
-    """How many more cases would decide, if the truth is what was observed."""
+def more_cases(
+    value: float | None, nobs: int | None, basis: Basis | None, bound: budgets.Bound, *, alpha: float, family: int
+) -> int | None:
+    """How many more cases would decide, if the truth is the observed value."""
+    if value is None or basis is None or not nobs:
+        return None
     limits = bound.limits
     # A range fails on either side, each at half of alpha.
     tests = max(family, 1) * len(limits)
-    needed = [_needed(estimate, end, at, alpha, tests) for end, at in limits]
+    if isinstance(basis, Binomial):
+        needed = [_needed_of_rate(value, nobs, basis, end, at, alpha, tests) for end, at in limits]
+    else:
+        needed = [_needed(nobs, basis, end, alpha, tests) for end, _ in limits]
     more = max((n for n in needed if n is not None), default=None)
     return more if more is not None and None not in needed and more <= 100_000 else None
 
 
-def _needed(estimate: Estimate, limit: float, at: Literal["least", "most"], alpha: float, tests: int) -> int | None:
-    if estimate.basis is None or not estimate.nobs:
-        return None
-    if isinstance(estimate.basis, Binomial):
-        return _needed_of_rate(estimate, estimate.basis, limit, at, alpha, tests)
+def _needed(nobs: int, basis: Basis, limit: float, alpha: float, tests: int) -> int | None:
     from scipy.special import ndtri
 
-    p = min(estimate.basis.below(limit), estimate.basis.above(limit))
+    p = min(basis.below(limit), basis.above(limit))
     observed = abs(float(ndtri(min(max(p, 1e-300), 0.5))))
     wanted = abs(float(ndtri(alpha / tests))) + abs(float(ndtri(1 - POWER)))
     if observed == 0:
         return None
     factor = (wanted / observed) ** 2
-    return max(1, math.ceil(estimate.nobs * (factor - 1))) if factor < 1e6 else None
+    return max(1, math.ceil(nobs * (factor - 1))) if factor < 1e6 else None
 
 
 def _needed_of_rate(
-    estimate: Estimate, basis: Binomial, limit: float, at: Literal["least", "most"], alpha: float, tests: int
+    value: float, nobs: int, basis: Binomial, limit: float, at: Literal["least", "most"], alpha: float, tests: int
 ) -> int | None:
-    value, nobs = float(estimate), estimate.nobs or 0
     within = value <= limit if at == "most" else value >= limit
     # Unknown comparisons count against whichever claim is to be proven.
     count, size = basis.high if within == (at == "most") else basis.low

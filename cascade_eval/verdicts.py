@@ -142,7 +142,10 @@ class Estimate:  # noqa: PLW1641  the decorator gives it a hash of the fields it
         raise TypeError(f"an estimate is neither true nor false; compare it: {self.metric} <= 0.05")
 
     def __float__(self) -> float:
-        return math.nan if self.value is None else self.value
+        if self.value is None:
+            # NaN is above no limit, and `not estimate > limit` would hold of what nobody knows.
+            raise TypeError(f"{self.metric} is unknown: {self.reason}")
+        return float(self.value)
 
     def within(self, low: float, high: float) -> Verdict:
         """Promise that the truth lies between two numbers, both included.
@@ -412,13 +415,13 @@ def _verdict(
         p_pass=p_pass,
         p_fail=p_fail,
         p_holm=adjusted,
-        smallest_excess=sample_sizes.smallest_excess(estimate, bound, alpha / max(family, 1)),
+        smallest_excess=sample_sizes.smallest_excess(estimate.basis, bound, alpha / max(family, 1)),
     )
     if p_pass <= alpha or bound.cannot_fail:
         return replace(verdict, outcome="pass", reason=_held(estimate, bound))
     if adjusted is not None and adjusted <= alpha:
         return replace(verdict, outcome="fail", reason=f"{_with_bounds(estimate, bound)}: {bound} is refuted.")
-    more = sample_sizes.more_cases(estimate, bound, alpha=alpha, family=family)
+    more = sample_sizes.more_cases(estimate.value, estimate.nobs, estimate.basis, bound, alpha=alpha, family=family)
     return replace(
         verdict, cases_to_decide=more, reason=_undecided(estimate, bound, p_fail <= alpha, more, family=family)
     )

@@ -102,7 +102,7 @@ def verdict(
     return {
         "metric": metric, "cohort": cohort, "scope": scope, "bound": bound, "low": None, "high": high,
         "outcome": outcome, "warned": False, "not_measured": missing, "estimate": measured,
-        "p_pass": None if missing else 0.03, "p_fail": None if missing else 0.2, "p_holm": None if missing else 0.4,
+        "p_pass": None if missing else 0.03, "p_fail": None if missing else 0.01, "p_holm": None if missing else 0.04,
         "family": len(LANGUAGES), "reason": reason,
         "cases_to_decide": 85 if outcome == "inconclusive" and not missing else None,
         "smallest_excess": 0.131 if outcome == "pass" else None,

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
+
 from cascade_eval import budgets, verdicts
 
 LANGUAGES = {"en": (51, 2009), "de": (15, 572), "fr": (50, 314), "nl": (3, 142), "pt": (3, 41)}
 """Disagreements and unescalated cases by language: one budget of 10% is refuted, one undecided."""
 
 FILE = "suites/support.cascade.yaml"
+
+
+def alone(monkeypatch):
+    """Leave no trace of the CI these tests may run in, and load plugins by hand.
+
+    So it makes no difference whether the package is installed, and other plugins cost nothing.
+    """
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+def write(pytester, record, name=FILE):
+    """Write a record where the fake core reads it."""
+    path = pytester.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record))
+    return path
 
 
 def estimates(counts, metric="disagreement"):

@@ -17,7 +17,7 @@ MODULES = (
     "agreement", "audit", "baseline", "bounds", "budgets", "calibration", "cascade", "cohorts", "costs", "counts",
     "diagnosis", "drift", "errors", "evidence", "goldens", "history", "importers", "metrics", "monitor", "playback", "proposals",
     "recording", "replay", "report", "runs", "sequential", "signals",
-    "suite", "thresholds", "traffic", "verdicts",
+    "starter", "suite", "thresholds", "traffic", "verdicts",
 )  # fmt: skip
 
 DOCUMENTED = {
@@ -93,3 +93,14 @@ def test_names_resolve_in_a_fresh_process():
     code = "import cascade_eval; print(cascade_eval.bounds.zero_disagreement_minimum(0.05))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "59\n"
+
+
+def test_a_report_is_written_as_the_help_says():
+    """`report.html.write` needs no import of its own, and nothing that draws is imported before it is asked for."""
+    code = (
+        "import sys; from cascade_eval import report; "
+        "assert 'cascade_eval.report.html' not in sys.modules; report.html.write; report.markdown.render; "
+        "assert not hasattr(report, 'pdf') and dir(report) == report.__all__"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -127,7 +127,7 @@ def test_ppi_is_its_formula(cases):
     n = len(y)
     spread = sum((b - f.mean()) ** 2 for b in f) / (n - 1)
     shared = sum((a - y.mean()) * (b - f.mean()) for a, b in zip(y, f, strict=True)) / (n - 1)
-    power = min(max(shared / (2 * spread), 0), 1) if spread > 0 else 0
+    power = min(max(shared / (2 * spread), 0), 1) if spread > 0 and np.ptp(f) > 0 else 0
     if np.ptp(f) == 0 or spread > 1e-9:
         assert found.power == pytest.approx(power, abs=1e-6)
         assert found.value == pytest.approx(y.mean(), abs=1e-9)

@@ -12,18 +12,6 @@ from cascade_eval import runs, suite
 from cascade_eval.cli.audit import audit as command
 from cascade_eval.errors import UsageError
 
-SUITE = """\
-traffic: window.parquet
-cascades:
-  current:
-    - {tier: mini, model: mini, gate: {signal: confidence, threshold: 0.8}}
-    - {tier: flagship, model: big}
-agreement: same label
-cohorts: [language]
-budgets:
-  disagreement: {overall: at most 10%, each language: at most 10%}
-"""
-
 
 def run(*arguments):
     return command.main(list(map(str, arguments)), standalone_mode=False)
@@ -36,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     whole = made.table({"en": 2000, "fr": 400}, {"en": 0.02, "fr": 0.25})
     pq.write_table(whole, "everything.parquet")
     pq.write_table(made.seen_in_production(whole), "window.parquet")
-    (tmp_path / "s.cascade.yaml").write_text(SUITE)
+    (tmp_path / "s.cascade.yaml").write_text(made.SUITE)
     return tmp_path
 
 
@@ -85,7 +73,7 @@ def test_a_healthy_window_exits_with_zero(folder):
             ("plan", "s.cascade.yaml", "--cases", 300, "--cascade", "curent"),
             "no cascade 'curent'. Did you mean 'current'?",
         ),
-        (("plan", "s.cascade.yaml", "--cases", 300, "--prior", "none.json"), "cannot be read as JSON"),
+        (("plan", "s.cascade.yaml", "--cases", 300, "--prior", "none.json"), "none.json: there is no such file"),
         (("sample", "s.cascade.yaml", "--plan", "none.json", "--seed", "1", "-o", "s.parquet"), "cannot be read"),
         (("read", "s.cascade.yaml", "window.parquet", "window.parquet"), "is not a sample of an audit"),
     ],

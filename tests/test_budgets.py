@@ -164,6 +164,8 @@ def test_numbers_that_are_no_bound_are_refused(low, high, message):
         (0.031, "points", "3.1 points"),
         (0.01, "points", "1 point"),
         (-0.02, "points", "-2 points"),
+        (-1e-17, "points", "0 points"),
+        (-0.0, "ratio", "0%"),
         (0.0012, "dollars", "$0.0012"),
         (0.2, "dollars", "$0.20"),
         (12345.678, "dollars", "$12,345.68"),
@@ -219,8 +221,8 @@ def test_nothing_and_everything_are_shown_only_when_exact(value):
     ],
 )
 def test_a_scope_is_read_and_written_back(text, scope):
-    """Every scope is read, and its text comes back."""
-    assert budgets.parse_scope(text) == scope
+    """Every scope is read however it is spaced, and its text comes back."""
+    assert budgets.parse_scope(text) == budgets.parse_scope(f"  {text.replace(' ', '   ')}\n") == scope
     assert str(scope) == text
 
 
@@ -229,7 +231,13 @@ def test_a_scope_is_read_and_written_back(text, scope):
     [
         ("eahc language", "'eahc language' is not a scope. Did you mean 'each language'?"),
         ("per language", "Did you mean 'each language'?"),
+        ("every language", "Did you mean 'each language'?"),
+        ("by language", "Did you mean 'each language'?"),
         ("overal", "Did you mean 'overall'?"),
+        ("all", "Did you mean 'overall'?"),
+        ("total", "Did you mean 'overall'?"),
+        ("aggregate", "Did you mean 'overall'?"),
+        ("a=1, b=", "names no value"),
         ("language", "Write 'overall', 'each language' or 'language=<value>'."),
         ("each", "Write 'overall', 'each language' or 'language=<value>'."),
         ("language=", "'language=' names no value. Write 'language=no' or 'each language'."),

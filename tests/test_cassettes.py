@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import played_cascades
 import pytest
+from chat_calls import CLIENT, PRICES, TIERS, URL, ask, chat, kept, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from played_cascades import said
@@ -19,11 +20,6 @@ from played_cascades import said
 from cascade_eval import errors, playback
 from cascade_eval.playback import cassettes, foreign, wire
 from cascade_eval.playback.nouns import Outcome, Request
-
-URL = "https://models.example/v1/chat/completions"
-TIERS = {"tiers": ["mini", "flagship"]}
-PRICES = {"mini": {"input": 1, "output": 2}, "flagship": {"input": 10, "output": 20}}
-CLIENT = httpx.Client(timeout=None, verify=False)
 
 
 def case(number, confidence=0.9, answer="a"):
@@ -39,26 +35,6 @@ def case(number, confidence=0.9, answer="a"):
 
 CASES = [case(1), case(2, 0.1), case(3, 0.95, "b"), case(4, 0.2, "b"), case(5, 0.8)]
 IDS = [one["case_id"] for one in CASES]
-
-
-def chat(content="yes", model="mini", **body):
-    """Return an exchange of Chat Completions."""
-    request = Request("POST", URL, {}, json.dumps({"model": model, "messages": [], **body}).encode())
-    outcome = Outcome(model, answer=content, input_tokens=100, cached_input_tokens=0, output_tokens=10)
-    return request, wire.answer(wire.FORMATS[0], outcome, request)
-
-
-def kept(path, *exchanges):
-    cassettes.write(path, [cassettes.Exchange(*one) for one in exchanges])
-    return path
-
-
-def ask(model="mini", **body):
-    return CLIENT.post(URL, json={"model": model, "messages": [], **body})
-
-
-def text(reply):
-    return reply.json()["choices"][0]["message"]["content"]
 
 
 # Recorded and played.

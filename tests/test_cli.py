@@ -78,6 +78,69 @@ def test_a_wrong_command_line_is_a_usage_error(capsys, arguments, message):
     assert message in err
 
 
+def test_a_group_alone_shows_its_help(capsys):
+    """Without a command there is nothing to run: the help, as it is, and the code of a usage error."""
+    code, out, err = run(capsys, "audit")
+    assert (code, out) == (4, "")
+    assert err.startswith("Usage: cascade-eval audit")
+
+
+def test_a_mistake_of_ours_is_no_answer():
+    """A crash ends with 70: Python's own 1 is an alarm of `monitor`, and a refuted budget of `audit read`."""
+    code = (
+        "import click; from cascade_eval import cli; "
+        "cli.commands.add_command(click.Command('crash', callback=lambda: 1 / 0)); cli.main(['crash'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_reader_that_goes_away_is_no_answer():
+    """Where `| head` has read enough, the code is a shell's for it, and nothing else is said."""
+    command = [sys.executable, "-m", "cascade_eval.cli", "schema"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("monitor", "--since", "2026-28"), "'2026-28' is not an ISO week. Write it as '2026-W28'."),
+        (("monitor", "--since", "2026-W54"), "'2026-W54' is not an ISO week"),
+        (("monitor", "--since", "2026-W50"), "--since: '2026-W50' leaves every week out; the last one is 2026-W40."),
+        (("diagnose",), "histry: there is no such history. Did you mean 'history'? 'cascade-eval monitor' begins one."),
+    ],
+)
+def test_weeks_that_cannot_be_meant_are_refused(capsys, made, arguments, message):
+    """A misspelt week or history is a usage error, and nothing is written: without weeks all would look calm."""
+    (made.parents[1] / "history").mkdir()
+    name = "histry" if arguments[0] == "diagnose" else "history"
+    code, out, err = run(capsys, arguments[0], str(made), "--history", name, *arguments[1:])
+    assert (code, out) == (4, "")
+    assert message in err
+    assert not list((made.parents[1] / "history").iterdir())
+
+
+def test_a_history_without_weeks_of_this_suite_is_said(capsys, made):
+    """Nothing earlier was looked at, which is not the same as nothing having changed."""
+    (made.parents[1] / "history").mkdir()
+    code, out, _ = run(capsys, "diagnose", str(made), "--history", "history")
+    assert code == 0
+    assert "no week of this suite is kept in history: nothing earlier was looked at" in out
+
+
+def test_calibrate_says_what_to_write_into_the_gate(capsys, made):
+    """The option is relative to where one stands and the gate's path to the suite, so the line to paste is printed."""
+    arguments = ("evals/support.cascade.yaml", "--kind", "platt", "-o", "evals/calibrations/mini.json")
+    code, out, _ = run(capsys, "calibrate", *arguments)
+    assert code == 0
+    assert out.splitlines()[-1] == "In the gate of mini: calibrate: calibrations/mini.json"
+    assert (made.parent / "calibrations" / "mini.json").is_file()
+
+
 def test_messages_carry_no_control_characters(capsys, folder):
     """A file name cannot steer the terminal."""
     code, _, err = run(capsys, "check", "a\x07\x1b[31m.cascade.yaml")
@@ -321,7 +384,7 @@ def test_init_is_the_same_everywhere(folder):
     starter.init("evals")
     described = YAML(typ="safe").load(Path("evals/goldens/support/golden.yaml"))
     assert described["cases"] == starter.INIT_CASES
-    assert described["sha256"] == "527523448a0d3752ed77216ab9527fff0a1f5f49d0d7c14fae74625b4b9142af"
+    assert described["sha256"] == "f094ab8fa964827fa9f6d55fed2433faa342d1a9808d7bfffa5d65c64b09e40f"
 
 
 # --- demo ----------------------------------------------------------------------------------------------------------

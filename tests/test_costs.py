@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from genai_prices import Usage
 from genai_prices.data_snapshot import DataSnapshot
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_eval import costs, prices
+from cascade_eval import costs, errors, prices
 from cascade_eval.traffic.batch import ABSENT, OK, TIMEOUT, Batch, Field
 
 needs_data = pytest.mark.skipif("CASCADE_EVAL_DATA" not in os.environ, reason="CASCADE_EVAL_DATA names no folder")
@@ -143,6 +144,8 @@ def test_samples_pay_their_input_again():
     charge = costs.samples(batch, "mini", costs.parse(SHEET))
     assert charge.nano.tolist() == [3 * 1000 * 100 + 30 * 400, 500_000_000, 0, 0]
     assert charge.known.tolist() == [True, True, True, False]
+    assert [(use.source, n) for use, n in costs.used(charge).items()] == [("recorded", 2), ("tokens × price", 1)]
+    assert costs.used(charge, np.array([True, False, False, True])).total() == 1
     without = Batch(4, {field: column for field, column in batch.columns.items() if field.name != "samples"})
     assert costs.samples(without, "mini", costs.parse(SHEET)).known.tolist() == [False, True, False, False]
 
@@ -211,6 +214,58 @@ def test_hours_may_pass_midnight():
     seconds = np.array([21, 22, 23, 0, 1, 2, 12]) * 3600 + 86_400 * 20_000
     held = prices.holding(((day, None), (night, Night)), seconds, np.ones(7, dtype=bool))
     assert held.tolist() == [0, 1, 1, 1, 1, 0, 0]
+
+
+def test_a_price_per_call_is_paid_on_top():
+    """A model that charges for a thousand calls charges a thousandth of it for one."""
+    from genai_prices import data
+
+    [listed] = [m for p in data.providers if p.id == "perplexity" for m in p.models if m.id == "sonar"]
+    batch = batch_of("perplexity/sonar", input_tokens=[1000, 0], output_tokens=[0, 1000])
+    found = costs.call(batch, "perplexity/sonar", costs.Prices()).nano.tolist()
+    tokens = [int(price * 10**6) for price in (listed.prices.input_mtok, listed.prices.output_mtok)]
+    assert found == [each + int(listed.prices.requests_kcount * 10**6) for each in tokens]
+
+
+@given(st.times(), st.times(), st.sampled_from([-5, 0, 2]), st.lists(st.integers(0, 86_399), max_size=5))
+@settings(deadline=None)
+def test_a_daily_interval_holds_to_the_second(start, end, hours, others):
+    """From its first second to the one before its end, whatever zone it is written in, over midnight too."""
+    zone = dt.timezone(dt.timedelta(hours=hours))
+    first, last = (time.replace(microsecond=0, tzinfo=zone) for time in (start, end))
+    day = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
+    ends = [(moment.hour - hours) * 3600 + moment.minute * 60 + moment.second for moment in (first, last)]
+    seconds = sorted({(near + step) % 86_400 for near in ends for step in (-1, 0, 1)} | set(others))
+
+    def holds(second):
+        local = (day + dt.timedelta(seconds=second)).astimezone(zone).time().replace(tzinfo=zone)
+        return first <= local < last if first <= last else local >= first or local < last
+
+    constraint = SimpleNamespace(start_time=first, end_time=last)
+    rate = prices.Rate(None, None, None)
+    moments = np.array(seconds) + 86_400 * 20_000
+    held = prices.holding(((rate, None), (rate, constraint)), moments, np.ones(len(seconds), dtype=bool))
+    assert held.tolist() == [int(holds(second)) for second in seconds]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_price_is_of_its_day_in_every_unit_of_time(unit):
+    """Moments recorded in seconds or in nanoseconds are the same moments."""
+    days = [dt.datetime(2025, 6, 9, 23, 59, 59, tzinfo=dt.UTC), dt.datetime(2025, 6, 10, tzinfo=dt.UTC), None]
+    batch = batch_of("o3", input_tokens=[1000] * 3, output_tokens=[0] * 3)
+    batch.columns[Field(None, "decided_at")] = pa.array(days, pa.timestamp(unit, tz="UTC"))
+    assert costs.call(batch, "o3", costs.Prices()).nano.tolist() == [10_000_000, 2_000_000, 2_000_000]
+
+
+def test_what_is_no_time_is_refused_and_no_time_at_all_is_unknown():
+    """A column of nulls is as if it was not there; words in the place of moments are an error."""
+    batch = batch_of("o3", input_tokens=[1000], output_tokens=[0])
+    without = costs.call(batch, "o3", costs.Prices()).nano.tolist()
+    batch.columns[Field(None, "decided_at")] = pa.nulls(1)
+    assert costs.call(batch, "o3", costs.Prices()).nano.tolist() == without
+    batch.columns[Field(None, "decided_at")] = pa.array(["yesterday"])
+    with pytest.raises(errors.DataError, match="'decided_at' is string, not a time with a zone"):
+        costs.call(batch, "o3", costs.Prices())
 
 
 def test_a_provider_may_stand_before_the_model():
@@ -363,6 +418,12 @@ def test_a_middle_tier_pays_exactly_when_it_makes_the_cascade_cheaper(e1, e2, ca
     three, two = costs.expected((0.05, call, 1.0), (e1, e2), (0.0, gate)), costs.expected((0.05, 1.0), (e1,))
     if abs(three - two) > 1e-12:
         assert (three < two) == costs.middle_pays(call, gate, e2, 1.0)
+        assert (three < two) == costs.middle_pays(8 * call, 8 * gate, e2, 8.0), "in cents or in dollars"
+
+
+def test_a_flagship_that_costs_nothing_is_never_beaten():
+    """No escalation is low enough to break even with it."""
+    assert costs.break_even(0.1, 0.0, 0.0) == -math.inf
 
 
 def test_wrong_shapes_are_refused():

@@ -279,3 +279,11 @@ def test_a_table_that_two_counts_share_is_added_once_to_each():
     for total in totals:
         assert total.absorb(Counts(((),), {"states": shared}))["states"].tolist() == [[2, 2]]
     assert shared.tolist() == [[1, 1]]
+
+
+def test_absorbing_a_table_of_another_kind_keeps_its_fractions():
+    """Halves added to whole numbers stay halves, and the table they were added to stays as it was."""
+    whole, half = np.array([[1, 2]]), np.array([[0.5, 0.25]])
+    total = Counts(((),), {"money": whole}).absorb(Counts(((),), {"money": half}))
+    assert total["money"].tolist() == [[1.5, 2.25]]
+    assert (whole.tolist(), half.tolist()) == ([[1, 2]], [[0.5, 0.25]])

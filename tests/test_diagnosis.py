@@ -15,7 +15,7 @@ import situations
 from scipy.stats import fisher_exact
 
 from cascade_eval import cli, diagnosis, history, monitor, proposals, suite, traffic
-from cascade_eval.diagnosis import comparing, measuring, periods, points, reading, tree
+from cascade_eval.diagnosis import comparing, measuring, periods, points, reading, roots, tree
 from cascade_eval.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -229,7 +229,7 @@ def test_a_cohort_of_another_column_is_explained_by_the_one_that_saturates(sixte
     [known] = measuring.measure(found, traffic.open(str(sixteen / "incident_saturated.parquet")), certify=False)
     signs = reading.read(known)
     assert {sign.facts.family for sign in signs.signs if sign.over} == {(), ("language",), ("intent",)}
-    assert [sign.cohort for sign in reading.roots(signs)] == [PT]
+    assert [sign.cohort for sign in roots.find(signs)] == [PT]
     assert tree.diagnose(known).main.cohorts == (PT,)
 
 
@@ -270,9 +270,7 @@ def test_now_begins_where_something_began(facts):
 def test_the_command_shows_tests_causes_and_treatments(sixteen, tmp_path, capsys):
     """Exit code 1 on the incident, with the YAML to paste; JSON holds the same."""
     file = tmp_path / "found.json"
-    code = cli.run(
-        ["diagnose", str(SUITE), "--traffic", str(sixteen / "incident_saturated.parquet"), "--json", str(file)]
-    )
+    code = cli.run(["diagnose", str(SUITE), "--traffic", str(sixteen / "incident_saturated.parquet"), "-o", str(file)])
     out = capsys.readouterr().out
     assert code == 1
     for words in (
@@ -293,7 +291,7 @@ def test_the_command_shows_tests_causes_and_treatments(sixteen, tmp_path, capsys
 
 def test_the_command_leaves_a_mix_shift_alone(sixteen, capsys):
     """Exit code 0: other traffic needs no action."""
-    code = cli.run(["diagnose", str(SUITE), "--traffic", str(sixteen / "incident_mix_shift.parquet"), "--json", "-"])
+    code = cli.run(["diagnose", str(SUITE), "--traffic", str(sixteen / "incident_mix_shift.parquet"), "-o", "-"])
     [record] = json.loads(capsys.readouterr().out)
     assert code == 0
     assert [cause["name"] for cause in record["causes"]] == ["mix shift"]

@@ -126,6 +126,61 @@ def test_one_gate_that_fails_beside_one_worse_cohort_is_no_student():
     assert not sure(known(two))[0].keys() & {"student drift"}
 
 
+def test_a_drift_that_one_cohort_makes_is_none():
+    """Two languages, one of them clearly worse and the other perhaps, and two intents that mirror it: not every cohort."""
+    one = {
+        "de": ((155, 0.15, 0.015, 0.96), (270, 0.03, 0.29, 0.69)),
+        "en": ((192, 0.31, 0.008, 0.95), (383, 0.31, 0.034, 0.93)),
+        "intent=refund": ((204, 0.27, 0.011, 0.95), (381, 0.25, 0.097, 0.89)),
+        "intent=status": ((134, 0.22, 0.008, 0.96), (274, 0.15, 0.212, 0.79)),
+    }
+    assert "student drift" not in sure(known(one))[0]
+    both = {**one, "en": (one["en"][0], (383, 0.31, 0.15, 0.81))}
+    assert "student drift" in sure(known(both))[0]
+
+
+def test_a_cohort_that_rose_by_next_to_nothing_is_spared():
+    """English went from 1.9% to 3.1%, at the edge of chance, while German went from 5.5% to 33%: it is German alone."""
+    edge = {
+        "de": ((549, 0.30, 0.055, 0.883), (1811, 0.18, 0.327, 0.60)),
+        "en": ((1546, 0.15, 0.019, 0.963), (4671, 0.15, 0.031, 0.949)),
+        "intent=cancel": ((615, 0.21, 0.029, 0.928), (2000, 0.17, 0.162, 0.788)),
+        "intent=refund": ((743, 0.16, 0.016, 0.964), (2241, 0.15, 0.062, 0.909)),
+        "intent=status": ((737, 0.22, 0.038, 0.932), (2244, 0.15, 0.114, 0.850)),
+    }
+    assert sure(known(edge, budget=0.20))[0] == {"saturation": {"de"}}
+
+
+def test_cohorts_that_are_spared_together_leave_no_drift():
+    """Two of four got worse; neither of the others has cases enough by itself to show that it did not."""
+    half = {
+        "en": ((966, 0.17, 0.030), (1048, 0.20, 0.128)),
+        "pt": ((2670, 0.36, 0.036), (3235, 0.34, 0.145)),
+        "de": ((400, 0.43, 0.030), (496, 0.44, 0.035)),
+        "fr": ((400, 0.22, 0.043), (400, 0.18, 0.050)),
+    }
+    assert "student drift" not in sure(known(half))[0]
+    assert "student drift" in sure(known({name: half[name] for name in ("en", "pt")}))[0]
+
+
+def test_of_many_cohorts_wrong_from_the_start_one_rises_by_chance():
+    """Eleven languages at 16% of a budget of 10%, and a twelfth that seems to have risen: no gate of its own failed there."""
+    always = {f"l{i}": ((2400, 0.25, 0.16), (8000, 0.25, 0.16)) for i in range(11)}
+    lucky = {**always, "pl": ((217, 0.25, 0.08), (955, 0.25, 0.17))}
+    assert sure(known(lucky))[0] == {"threshold by feel": set(always)}
+    fewer = {"en": ((4000, 0.25, 0.03), (4000, 0.25, 0.03)), "pl": lucky["pl"]}
+    assert sure(known(fewer))[0]["saturation"] == {"pl"}
+
+
+def test_a_cohort_that_was_mended_is_no_rising_escalation():
+    """It was over its budget, escalates more since and is within it: a note. Never over it, it only costs more."""
+    others = {"en": ((1500, 0.2, 0.03), (1500, 0.2, 0.03))}
+    found = tree.diagnose(known({**others, "pt": ((900, 0.05, 0.20), (900, 0.3, 0.04))}))
+    assert found.main.name == "healthy"
+    assert any("language=pt: escalation rose" in note and "is within it now" in note for note in found.notes)
+    assert "rising escalation" in sure(known({**others, "pt": ((900, 0.05, 0.04), (900, 0.3, 0.04))}))[0]
+
+
 def test_one_cohort_beside_spared_ones_has_saturated():
     """Where another cohort with cases enough did not rise, it is this cohort's gate, whatever is known of all cases."""
     one = {
@@ -195,6 +250,19 @@ def test_another_mix_of_one_column_is_no_rise_of_escalation_in_another():
     assert set(sure(known(mix))[0]) == {"mix shift"}
     alone = {**mix, "en": (mix["en"][0], (3000, 0.10, 0.03)), "pt": (mix["pt"][0], (1000, 0.40, 0.05))}
     assert sure(known(alone))[0] == {"rising escalation": {"web"}}
+
+
+def test_all_cases_that_disagree_more_by_other_traffic_are_no_gate_that_failed():
+    """English grew, nothing inside got worse, and one language happens to escalate less: the whole has not saturated."""
+    mixed = {
+        "de": ((900, 0.33, 0.032), (480, 0.20, 0.010)),
+        "en": ((1500, 0.28, 0.117), (3300, 0.25, 0.119)),
+        "pt": ((630, 0.28, 0.025), (360, 0.20, 0.015)),
+    }
+    firm, suspected = sure(known(mixed, budget=0.13, overall=0.08))
+    assert "saturation" not in firm
+    assert tree.diagnose(known(mixed, budget=0.13, overall=0.08)).main.name == "not enough evidence"
+    assert "saturation" in suspected
 
 
 def test_a_threshold_is_not_called_needlessly_strict_where_a_cohort_would_pay_for_it():

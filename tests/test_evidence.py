@@ -181,7 +181,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path):
 
 def test_a_missing_file_is_a_usage_error(tmp_path):
     """No traceback for a path that does not exist."""
-    with pytest.raises(errors.UsageError, match=r"gone\.json: cannot be read: No such file or directory"):
+    with pytest.raises(errors.UsageError, match=r"gone\.json: there is no such file"):
         evidence.read(tmp_path / "gone.json")
 
 

@@ -123,3 +123,33 @@ def test_a_glob_of_suites_that_no_file_has_is_an_error(project):  # noqa: F811  
     project.makeini("[pytest]\ncascade_suites = gates/*.yml\n")
     assert run(project).ret == pytest.ExitCode.OK
     assert run(project, "test_fine.py").ret == pytest.ExitCode.OK, "a run of other tests is nobody's business"
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(6, False), (7, True), (CASES, True)])
+@pytest.mark.parametrize("model", ["mini", "flagship"])
+def test_a_call_that_cost_nothing_was_not_priced(tmp_path, model, lost, refused):
+    """Logs write 0 for a model whose price they do not know; that would be the cheapest there is."""
+    column = f"{model}.cost_usd"
+    free = {column: lambda t: every(t[column], lost > NUMBER, 0.0)}
+    written = text("  cost per request: {overall: at most $1}\n")
+    if refused:
+        with pytest.raises(
+            DataError, match=rf"'cost_usd' of '{model}' is 0 in {lost} of 600 calls .*logged as 0"
+        ) as error:
+            judge(tmp_path, free, written)
+        assert f"prices: {{{model}: {{input: $0, output: $0, per: 1M tokens}}}}" in str(error.value)
+    else:
+        assert outcomes(judge(tmp_path, free, written)) == {("cost per request",): "pass"}
+    assert outcomes(judge(tmp_path, free, text(OVERALL))) == {("disagreement",): "pass"}, "nothing asks for it"
+
+
+@pytest.mark.parametrize(("price", "refused"), [("$0", False), ("$1", True)])
+def test_a_model_is_free_where_the_suite_says_so(tmp_path, price, refused):
+    """A model of one's own may cost nothing; that is said, and not read off a log."""
+    sheet = f"prices: {{mini: {{input: {price}, output: {price}, per: 1M tokens}}}}\n"
+    written = text("  cost: {overall: at most 60%}\n", more=sheet)
+    if refused:
+        with pytest.raises(DataError, match="'cost_usd' of 'mini' is 0 in 600 of 600"):
+            judge(tmp_path, {"mini.cost_usd": all_of(0.0)}, written)
+    else:
+        assert outcomes(judge(tmp_path, {"mini.cost_usd": all_of(0.0)}, written)) == {("cost",): "pass"}

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -174,3 +175,25 @@ def test_every_package_file_is_in_the_wheel():
     done = subprocess.run(ask, capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert {"py.typed", "suite.schema.json", "evidence.schema.json", "hedging.txt"} <= {path.name for path in here}
+
+
+def _imported():
+    """Top-level names of other distributions that the package imports anywhere."""
+    nodes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"cascade_eval", "__future__"}
+
+
+def test_what_is_installed_is_what_is_imported():
+    """Users install nothing the package does not import, and it imports nothing that only development installs."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    required, extras = project["dependencies"], project["optional-dependencies"]
+    always, live = (
+        {re.split(r"[\[>]", line)[0].partition(".")[0].replace("-", "_") for line in lines}
+        for lines in (required, [line for name in ("xdist", "playback", "live", "sql") for line in extras[name]])
+    )
+    brought_along = {"markupsafe", "pydantic_core", "_pytest", "httpx", "httpx2", "httpcore", "httpcore2", "xdist"}
+    assert always <= _imported()
+    assert _imported() <= always | live | brought_along

@@ -6,7 +6,7 @@ import json
 
 import made_logs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_eval import importers
@@ -231,6 +231,28 @@ def test_columns_of_a_case_agree_or_are_numbers_of_each_call(one, other, shared)
         assert [row["x"] for row in made.rows] == ([other, one] if shared == "each its own" else [shared] * 2)
 
 
+@given(st.lists(st.sampled_from([None, True, False]), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_a_cache_answered_where_it_answered_every_call(said):
+    """A case a cache answered in part came to the cascade; where nothing says a word about caches, nothing is said."""
+    made, _ = grouped(
+        *(call(str(n), model=f"m{n}", columns={} if one is None else {"cached": one}) for n, one in enumerate(said))
+    )
+    expected = None if set(said) == {None} else set(said) == {True}
+    assert {row.get("cached") for row in made.rows} == {expected}
+
+
+def test_a_case_that_is_left_out_counts_nowhere():
+    """Retries that were put together are not counted of a case whose calls then contradict each other."""
+    found = [
+        call("a", status="error", started=1), call("b", started=2),
+        call("d", model=N, variant="x", started=3), call("e", model=N, variant="y", started=4),
+    ]  # fmt: skip
+    made, aside = grouped(*found)
+    assert (made.rows, made.calls, made.merged, made.repeated, len(aside)) == ([], 0, 0, 0, 4)
+    assert grouped(*found[:3])[0].merged == 1
+
+
 # --- the map -------------------------------------------------------------------------------------------------------
 
 
@@ -331,7 +353,7 @@ def test_an_id_of_a_span_is_eight_bytes_however_it_is_written(written, ids):
     assert otlp.span_id(written, "spanId") == ids
 
 
-@pytest.mark.parametrize("values", ["text", [-0.5, "x"], [True], [0.5], [None]])
+@pytest.mark.parametrize("values", ["text", [-0.5, "x"], [True], [0.5], [0.0011], [None]])
 def test_log_probabilities_are_numbers_up_to_nothing(values):
     """Anything else in their place is a reason; a sure token may be a hair above 0 by rounding."""
     with pytest.raises(Aside, match="log-probabilities are not"):
@@ -349,6 +371,8 @@ def test_log_probabilities_are_numbers_up_to_nothing(values):
         (calls.nanoseconds, "17", 17), (calls.nanoseconds, 1, 1), (calls.nanoseconds, "0", None), (calls.nanoseconds, "now", Aside),
         (calls.nanoseconds, True, Aside), (calls.nanoseconds, "٣", Aside), (calls.nanoseconds, -1, Aside),
         (calls.text, 2**63 - 1, str(2**63 - 1)), (calls.text, 2**63, Aside), (calls.text, True, Aside), (calls.text, "", None),
+        (calls.dollars, calls.MOST_DOLLARS, calls.MOST_DOLLARS), (calls.dollars, 0, 0), (calls.dollars, "1000000.1", Aside),
+        (calls.dollars, -1e-9, Aside), (calls.seconds, calls.MOST_SECONDS, calls.MOST_SECONDS), (calls.seconds, 1.1e9, Aside),
         (calls.text, "x" * 4096, "x" * 4096), (calls.text, "x" * 4097, Aside), (calls.text, 1.5, Aside),
     ],
 )  # fmt: skip
@@ -359,6 +383,31 @@ def test_values_at_the_ends_of_what_is_read(read, value, found):
             read(value, "it")
     else:
         assert read(value, "it") == found
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        (2**63 - 1, 2**63 - 1), (2**63, str(2**63)), (-(2**63), -(2**63)), (-(2**63) - 1, str(-(2**63) - 1)),
+        (True, True), (0.5, 0.5), (float("inf"), "inf"), ([1, {"b": 2, "a": 1}], '[1,{"a":1,"b":2}]'), (None, None),
+    ],
+)  # fmt: skip
+def test_a_column_holds_what_fits_and_the_text_of_what_does_not(value, held):
+    """Whole numbers of 64 bits stay numbers; larger ones, infinities, lists and objects become text."""
+    found = calls.scalar(value)
+    assert (found, type(found)) == (held, type(held))
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("a", {"b": 1}), ("a.b", 1), ("x.y", 2), ("x.y.z", 3), ("deep.er.est", 4), ("a.c", None), ("a.b.c", None), ("c", None),
+    ],
+)  # fmt: skip
+def test_a_path_leads_through_keys_that_hold_dots(path, found):
+    """Keys of any length, with dots or without; a path that ends at something else leads nowhere."""
+    view = {"a": {"b": 1}, "x.y": 2, "x": {"y": {"z": 3}}, "deep.er": {"est": 4}, "deep": {"er": 5}}
+    assert calls.lookup(view, path) == found
 
 
 def test_a_long_value_is_shown_short():

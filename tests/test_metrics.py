@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_replays import case, replayed, three, two
 
-from cascade_eval import agreement, bounds, costs, metrics, replay
+from cascade_eval import agreement, bounds, costs, metrics, prices, replay
 from cascade_eval.basis import Fact
+from cascade_eval.cascade import Tier
 from cascade_eval.metrics import ratios
 
 untimed = settings(deadline=None, max_examples=50)
@@ -196,6 +199,32 @@ def test_a_guess_by_tokens_uses_the_cohorts_mean_output():
     assert not found.blocked
 
 
+@pytest.mark.parametrize("day", ["2025-06-09", "2025-06-10"])
+def test_a_guess_by_tokens_uses_the_price_of_its_day(day):
+    """A flagship whose price changed overnight is guessed at the price that held when the case was decided."""
+    when = dt.datetime.fromisoformat(f"{day}T12:00:00+00:00")
+    cascade = replace(two(), tiers=(two().tiers[0], Tier("top", "o3")))
+    cases = [
+        {
+            "case_id": str(i),
+            "decided_at": when,
+            "models": {
+                "mini": {"answer": "a", "confidence": 0.9, "cost_usd": 1e-7, "input_tokens": 100 if i < 2 else 50},
+                "o3": {"answer": "a"} | ({} if i < 2 else {"input_tokens": 50, "output_tokens": 20 + 10 * (i % 2)}),
+            },
+        }
+        for i in range(200)
+    ]
+    found = replayed(cases, cascade).cost
+    [rate] = [
+        rate for rate, _ in prices.rates("o3", costs.Prices()) if (rate.since == "2025-06-10") == day.endswith("10")
+    ]
+    asked, answered = (steps[0][1] / 1e6 for steps in (rate.input, rate.output))
+    known, guessed = 198 * (50 * asked + 25 * answered), 2 * (100 * asked + 25 * answered)
+    assert found.value == pytest.approx(200 * 100 / (known + guessed))
+    assert found.estimated == 0.01
+
+
 def test_an_audit_estimates_the_flagships_cost_and_may_be_judged():
     """Each drawn call stands for 1 / audit_probability cases; estimated throughout, and not blocked."""
     cases = []
@@ -265,8 +294,6 @@ def test_tasks_survive_being_cut_into_batches():
 
 
 def replace_rows(found, mask):
-    from dataclasses import replace
-
     return replace(found, rows=np.array(mask, dtype=np.bool_))
 
 
@@ -308,6 +335,18 @@ def test_graded_quality_is_a_mean():
     assert found.quality.method == "fieller"
     assert found.retention.value == pytest.approx(2.0 / 3.2)
     assert found.quality.low < 0.5 < found.quality.high
+    assert (found.quality.blocked, (found.quality >= 0.2).outcome) == (False, "pass")
+
+
+@pytest.mark.parametrize(
+    ("escalated", "reason"), [(1, None), (2, "the served answer is known for 98 of 100 graded cases")]
+)
+def test_served_answers_without_a_grade_are_missed(escalated, reason):
+    """Mini is graded everywhere and the flagship nowhere: what was escalated is not graded, though it could have been."""
+    cases = [case(i, 0.1 if i < escalated else 0.9, mini={"score": 1.0}) for i in range(100)]
+    found = replayed(cases).quality
+    assert found.reason is None if reason is None else reason in found.reason
+    assert found.blocked is (reason is not None)
 
 
 def test_an_escalated_case_has_the_flagships_quality():
@@ -353,6 +392,17 @@ def test_latency_budgets_are_judged_by_exact_counts(slow, outcome):
     verdict = replayed(cases).latency("p95") <= 1.0
     assert (verdict.p_pass <= 0.05) == (bounds.p_at_most(slow, 200, 0.05) <= 0.05)
     assert verdict.outcome == outcome
+
+
+def test_a_limit_that_is_named_is_counted_exactly():
+    """Inside of a bucket, too: what took exactly as long is within, and what is unknown is not slower."""
+    seconds = [1.0, 1.0005, 1.001, 1.0015, 1.002, None]
+    cases = [case(i, 0.9, case={"language": "ab"[i % 2]}, mini={"latency_s": s}) for i, s in enumerate(seconds)]
+    found = replayed(cases)
+    limits = (1.0, 1.001, 1.00125, 9.0)
+    counts = replay.tally(found.cascade, found.decisions, found.columns, ("language",), limits=limits)
+    assert counts.members == (("a",), ("b",))
+    assert counts["slower"].tolist() == [[2, 1, 1, 0], [2, 1, 1, 0]]
 
 
 def test_latency_counted_by_bucket_is_exact_on_an_edge():

@@ -6,8 +6,8 @@ import gzip
 import json
 from dataclasses import replace
 
-import httpx
 import pytest
+from chat_calls import CLIENT, PRICES, TIERS, URL, ask, chat, kept, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,32 +15,8 @@ from cascade_eval import errors, playback
 from cascade_eval.playback import cassettes, matching, pieces, wire
 from cascade_eval.playback.nouns import Outcome, Request, Response
 
-URL = "https://models.example/v1/chat/completions"
 KEY = "sk-proj-Ab12Cd34Ef56Gh78Ij90"
-TIERS = {"tiers": ["mini", "flagship"]}
-PRICES = {"mini": {"input": 1, "output": 2}, "flagship": {"input": 10, "output": 20}}
 CASES = [{"case_id": "c1", "models": {"mini": {"answer": "a"}, "flagship": {"answer": "a"}}}]
-CLIENT = httpx.Client(timeout=None, verify=False)
-
-
-def chat(content="yes", model="mini", **body):
-    """Return an exchange of Chat Completions."""
-    request = Request("POST", URL, {}, json.dumps({"model": model, "messages": [], **body}).encode())
-    outcome = Outcome(model, answer=content, input_tokens=100, cached_input_tokens=0, output_tokens=10)
-    return request, wire.answer(wire.FORMATS[0], outcome, request)
-
-
-def kept(path, *exchanges):
-    cassettes.write(path, [cassettes.Exchange(*one) for one in exchanges])
-    return path
-
-
-def ask(model="mini", **body):
-    return CLIENT.post(URL, json={"model": model, "messages": [], **body})
-
-
-def text(reply):
-    return reply.json()["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("form", wire.FORMATS, ids=lambda form: form.path)

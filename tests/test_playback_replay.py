@@ -384,3 +384,13 @@ def test_cohorts_of_the_traffic_slice_what_was_played():
         ("de",): 1,
         ("en",): 0,
     }
+
+
+def test_a_tier_nobody_recorded_is_refused_at_once():
+    """A misspelt tier would leave every case without a known path, and be told only when a budget is asserted."""
+    recorded = [{"case_id": "c1", "models": {"mini": {"answer": "a"}, "flagship": {"answer": "a"}}}]
+    with (
+        pytest.raises(errors.UsageError, match=r"no answers of the tier 'mimi'\. Did you mean 'mini'\?"),
+        playback.play(recorded, tiers=["mimi", "flagship"]),
+    ):
+        pass

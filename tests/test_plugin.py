@@ -8,6 +8,7 @@ from pathlib import Path
 
 import plugin_records as records
 import pytest
+from plugin_records import write
 from scipy import special
 
 from cascade_eval import evidence, pytest_plugin
@@ -42,21 +43,10 @@ def pytest_configure(config):
 @pytest.fixture
 def project(pytester, monkeypatch):
     """Make a folder with one suite and the fake core, without a trace of the CI these tests may run in."""
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    # Loaded by hand, so that it makes no difference whether the package is installed, and other plugins cost nothing.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    records.alone(monkeypatch)
     pytester.makeconftest(FAKE)
     write(pytester, records.suite())
     return pytester
-
-
-def write(pytester, record, name=records.FILE):
-    """Write a record where the fake core reads it."""
-    path = pytester.path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record))
-    return path
 
 
 def run(project, *args):
@@ -379,7 +369,7 @@ def test_an_unrelated_run_pays_nothing(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makepyfile(UNRELATED)
     isolated = ["-p", "no:cacheprovider", "--cascade-evidence=e.json"]
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    records.alone(monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(Path(pytest_plugin.__file__).parents[1]))
     result = pytester.runpytest_subprocess("-p", "cascade_eval.pytest_plugin", *isolated)
     result.assert_outcomes(passed=1)

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import plugin_records as records
 import pytest
+from plugin_records import write
 from scipy import special
 
 from cascade_eval import evidence, pytest_plugin, verdicts
@@ -94,19 +95,10 @@ def test_agrees(cohort):
 @pytest.fixture
 def project(pytester, monkeypatch):
     """Make a folder with one suite and a fake core that replays its cells."""
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    records.alone(monkeypatch)
     pytester.makeconftest(FAKE)
     write(pytester, records.suite())
     return pytester
-
-
-def write(pytester, record, name=records.FILE):
-    """Write a record where the fake core reads it."""
-    path = pytester.path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record))
 
 
 def run(project, *args, tests=None):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import plugin_records as records
 import pytest
+from plugin_records import write
 from test_plugin import FAKE as SUITES
 from test_plugin_python import COHORTS, MARK
 from test_plugin_python import FAKE as REPLAYS
@@ -20,22 +21,13 @@ WORKERS = ["-p", "xdist", "-n2"]
 @pytest.fixture
 def project(pytester, monkeypatch):
     """Make a folder with one suite and the fake core, for runs in processes of their own."""
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    records.alone(monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(Path(records.verdicts.__file__).parents[1]))
     # Others on this machine may run suites of their own meanwhile.
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     pytester.makeconftest(REPLAYS)
     write(pytester, records.suite())
     return pytester
-
-
-def write(pytester, record, name=records.FILE):
-    """Write a record where the fake core reads it."""
-    path = pytester.path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record))
 
 
 def left_behind(project):

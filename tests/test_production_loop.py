@@ -122,7 +122,7 @@ def test_saturation_is_found_named_treated_and_over(calm, capsys):
     assert (read, code) == (1, 1)
     assert "market=pt: the flagship disagrees" in capsys.readouterr().out
     assert [name for name, outcome in promised().items() if outcome == "fail"] == ["market=pt"]
-    assert run("cascade-eval diagnose s.cascade.yaml --traffic audited.parquet --json found.json") == 1
+    assert run("cascade-eval diagnose s.cascade.yaml --traffic audited.parquet -o found.json") == 1
     [cause] = [one for one in json.loads(Path("found.json").read_text())[0]["causes"] if one["name"] == "saturation"]
     treatment = next(one for one in cause["treatments"] if one["kind"] == "escalate more")
     pasted(treatment["steps"][0])

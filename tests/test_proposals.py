@@ -200,14 +200,15 @@ def test_chosen_on_stands_beside_the_threshold(gate, expected):
 
 
 def test_write_changes_the_suite_and_its_data_proves_nothing_then(laid_out, capsys):
-    """The command writes threshold and hash; the suite judged on the same data is not measured, on other data it is."""
+    """The command writes threshold and sketch; the suite judged on the same data is not measured, on other data it is."""
     found = laid_out(cases())
     assert cli.run(["threshold", "s.cascade.yaml", "--disagreement", "at most 10%", "--write", "-o", "p.json"]) == 0
     record = json.loads(Path("p.json").read_text())
     read = suite.load("s.cascade.yaml")
     gate = read.cascades[0].tiers[0].gate
     assert gate.threshold == record["threshold"] == propose(found).threshold
-    assert gate.chosen_on == record["data_sha256"] == runs.open(found).traffic.sha256()
+    assert gate.chosen_on == record["chosen_on"] == propose(found).chosen_on
+    assert record["data_sha256"] == runs.open(found).traffic.sha256()
     assert "# by feel" in Path("s.cascade.yaml").read_text()
     [verdict] = runs.evaluate(read).verdicts
     assert verdict.outcome != "pass"

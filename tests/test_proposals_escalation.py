@@ -84,8 +84,13 @@ def test_what_has_no_quantile_is_refused(laid_out, change, part):
     [
         ([], "say either --disagreement 'at most 5%' or --escalation '30%'"),
         (["--escalation", "30%", "--disagreement", "at most 5%"], "say either"),
-        (["--escalation", "30"], "no share to escalate. Write '30%'"),
-        (["--escalation", "100%"], "no share to escalate"),
+        (["--escalation", "30"], "'30' is no share between 0% and 100%. Write it like '30%'"),
+        (["--escalation", "100%"], "'100%' is no share"),
+        (
+            ["--disagreement", "at most 5%", "--delta", "0.1"],
+            "'0.1' is no share between 0% and 100%. Write it like '10%'",
+        ),
+        (["--disagreement", "at most 5%", "--delta", "100%"], "--delta: '100%' is no share"),
         (
             ["--escalation", "30%", "--per", "language", "--delta", "5%"],
             "--per, --delta: has no meaning with --escalation",

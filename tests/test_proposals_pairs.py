@@ -102,13 +102,13 @@ def test_a_pair_in_every_cohort(laid_out):
 
 
 def test_both_thresholds_are_written_and_their_data_proves_nothing_then(laid_out):
-    """Either gate gets its threshold and the hash, comments stay; nothing certified writes nothing and exits with 3."""
+    """Either gate gets its threshold and a sketch of its cases, comments stay; nothing certified writes nothing and exits with 3."""
     found = laid_out(staged(), THREE)
     assert cli.run(["threshold", "s.cascade.yaml", "--disagreement", "at most 10%", "--both", "--write"]) == 0
     tiers = suite.load("s.cascade.yaml").cascades[0].tiers
     made = proposals.pair(found, runs.open(found).traffic, at_most=0.10)
     assert (tiers[0].gate.threshold, tiers[1].gate.threshold) == made.thresholds
-    assert {tier.gate.chosen_on for tier in tiers[:2]} == {made.data_sha256}
+    assert tuple(tier.gate.chosen_on for tier in tiers[:2]) == made.chosen_on
     assert "# by feel, too" in Path("s.cascade.yaml").read_text()
     [verdict] = runs.evaluate(suite.load("s.cascade.yaml")).verdicts
     assert "was chosen on this data" in verdict.reason

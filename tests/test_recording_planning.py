@@ -57,6 +57,16 @@ def test_a_cap_is_asked_for_where_anything_costs_money(tmp_path):
         planned(tmp_path, {"m": LOCAL, "n": PRICED})
 
 
+def test_a_missing_key_and_a_missing_cap_are_said_together(tmp_path):
+    """Whoever runs a recipe for the first time mends all of it at once."""
+    write_cases(tmp_path)
+    with pytest.raises(errors.UsageError) as caught:
+        planned(tmp_path, {"m": "model: gpt-4.1-mini"})
+    said = str(caught.value)
+    assert "OPENAI_API_KEY is not set" in said
+    assert "'m' costs money. Say how much may be spent" in said
+
+
 @given(st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=6), st.sets(st.integers(0, 5)))
 def test_a_judge_is_asked_in_a_stage_after_the_model_it_grades(tmp_path_factory, judged, only):
     """Whatever judges whom, every model that was chosen is in one stage, as early as it can be."""

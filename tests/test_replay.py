@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import small_replays
 
 from cascade_eval import agreement, bounds, costs, counts, metrics, replay, traffic
 from cascade_eval.cascade import All, AnyOf, Cascade, Leaf, Route, Signal, Tier
@@ -455,3 +456,10 @@ def test_unknown_comparisons_count_against_either_claim():
     one_more = run([mini(), TOP], [*records, {"case_id": "lost 2", "models": lost}]).disagreement
     assert one_more.blocked
     assert "audited is 198 of 201" in one_more.reason
+
+
+def test_cohorts_of_a_column_nobody_read_are_refused():
+    """A misspelt column would make one cohort without a name of all cases, which every assertion on cohorts holds of."""
+    whole = small_replays.replayed([small_replays.case(1, 0.9), small_replays.case(2, 0.2)])
+    with pytest.raises(KeyError, match="no column 'langage' was read"):
+        whole.cohorts("langage")

@@ -364,6 +364,8 @@ def test_a_rate_never_rounds_onto_or_across_its_budget(value, budget):
         (0.4500001, "ratio", (0.45,), "45.00001%"),
         (-0.00001, "points", (), "−0.001 points"),
         (0.0, "points", (), "0.0 points"),
+        (-1e-17, "points", (), "0.0 points"),
+        (-0.0, "rate", (), "0%"),
         (12345.0, "dollars", (), "$12,345.00"),
         (-0.5, "dollars", (), "−$0.500"),
         (0.9999, "seconds", (1.0,), "999.9 ms"),
@@ -375,6 +377,40 @@ def test_a_rate_never_rounds_onto_or_across_its_budget(value, budget):
 def test_numbers_as_people_read_them(value, unit, beside, text):
     """Each unit has its own way, and none rounds onto a budget."""
     assert numbers.show(value, unit, beside=beside) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.123456, 3, "0.123"), (0.0, 3, "0"), (-0.0, 3, "0"), (999.4, 3, "999"), (999.6, 3, "999.6"), (1000.0, 3, "1,000"),
+        (1000.5, 6, "1,000"), (-12345.6, 3, "−12,346"), (0.05, 2, "0.05"), (1e-12, 2, "0.000000000001"),
+        (4e-13, 2, "<0.000000000001"), (1e-300, 2, "<0.000000000001"), (-2e-6, 2, "−0.000002"),
+    ],
+)  # fmt: skip
+def test_plain_numbers_are_never_zero_but_where_they_are(value, digits, text):
+    """No exponents, thousands apart, a minus as people write it; a p-value however small is no zero."""
+    assert numbers.plain(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (0.0, 0.1, "rate", "0–10.0%"), (1e-6, 0.1, "rate", "0.0001–10.0%"), (9e-7, 0.1, "rate", "<0.0001–10.0%"),
+        (9e-7, 0.1, "ratio", "0.0001–10.0%"), (None, 1.5, "seconds", "up to 1.50 s"), (0.2, None, "ratio", "from 20.0%"),
+        (0.1, 0.2, "seconds", "100–200 ms"), (0.9, 2.0, "seconds", "900 ms–2.00 s"), (2.0, 3.0, "days", "2–3 days"),
+        (-0.02, -0.01, "points", "−2.0 to −1.0 points"), (0.01, 0.02, "points", "1.0–2.0 points"), (1.0, 2.0, "dollars", "$1.00–$2.00"),
+        (-1e-19, 0.02, "points", "0.0–2.0 points"),
+    ],
+)  # fmt: skip
+def test_two_bounds_say_their_unit_once(low, high, unit, text):
+    """Where both have the same; a minus never stands beside a dash, and a bound that is above zero never is zero."""
+    assert numbers.bounds(low, high, unit) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "unknown"), (0, "0"), (1234567, "1,234,567")])
+def test_counts_have_their_thousands_apart(value, text):
+    """What is not known is not zero."""
+    assert numbers.count(value) == text
 
 
 # Pictures

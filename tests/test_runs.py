@@ -293,7 +293,7 @@ def test_evidence_of_a_flagship_whose_answers_changed_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ("{", "not JSON"), (json.dumps({"schema": "x"}), "not evidence of a run")],
+    [(None, "there is no such file"), ("{", "not JSON"), (json.dumps({"schema": "x"}), "not evidence of a run")],
 )
 def test_a_baseline_file_that_is_no_evidence_is_a_usage_error(tmp_path, content, message):
     """Missing, damaged or something else: said with the file, before anything is judged."""

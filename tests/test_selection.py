@@ -139,9 +139,9 @@ def test_the_reason_counts_what_was_certified():
     """Disagreement is a share of the kept cases, joint harm one of all cases."""
     value, wrong = blocks([200] * 2, [2, 100], [0.9, 0.8])
     found = thresholds.select(value, wrong, at_most=0.05)
-    assert found.reason == "2 of 200 kept cases disagree: at most 0.05 is certified with confidence 0.9"
+    assert found.reason == "2 of 200 kept cases disagree: at most 5% is certified with 90% confidence"
     joint = thresholds.select(value, wrong, at_most=0.05, harm="joint")
-    assert joint.reason == "2 of 400 cases are kept and disagree: at most 0.05 is certified with confidence 0.9"
+    assert joint.reason == "2 of 400 cases are kept and disagree: at most 5% is certified with 90% confidence"
 
 
 def test_a_few_lucky_cases_do_not_hide_a_hopeless_signal():

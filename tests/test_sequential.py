@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -72,6 +73,41 @@ def test_evidence_far_in_the_tail_is_finite_and_falls():
     assert np.diff(found).tolist() == pytest.approx([-math.log(10)] * 2, rel=0.03)
 
 
+def log_of(ratio):
+    """Logarithm of a fraction, however small."""
+    return math.log(ratio.numerator) - math.log(ratio.denominator)
+
+
+@pytest.mark.parametrize("claim", ["above", "below"])
+@pytest.mark.parametrize(
+    ("s", "f", "budget"),
+    [
+        (0, 5_000, Fraction(1, 2)), (3, 2_500, Fraction(1, 2)), (40, 3_000, Fraction(2, 5)), (7, 20, Fraction(1, 10)),
+        (60, 90, Fraction(1, 50)), (80, 0, Fraction(1, 10)),
+    ],
+)  # fmt: skip
+def test_evidence_is_exact_however_far_in_the_tail(claim, s, f, budget):
+    """Under a flat prior the tail is a sum of binomial terms: added up in fractions it is the same to twelve digits."""
+    if claim == "below":
+        s, f, budget = f, s, 1 - budget
+    n, wanted = s + f + 1, s if claim == "above" else f
+    p = budget if claim == "above" else 1 - budget
+    # P(Beta(s + 1, f + 1) > p) = P(Binomial(n, p) <= s), term by term from the last one.
+    term = math.comb(n, wanted) * p**wanted * (1 - p) ** (n - wanted)
+    tail = Fraction(0)
+    for k in range(wanted, -1, -1):
+        tail += term
+        term *= Fraction(k, n - k + 1) * (1 - p) / p
+    exact = (
+        log_of(tail)
+        - log_of(1 - p)
+        - math.log(n)
+        - log_of(Fraction(math.comb(n - 1, s)) * budget**s * (1 - budget) ** f)
+    )
+    found = sequential.log_e_process(s, f, float(budget), 1.0, 1.0, claim=claim)
+    assert float(found) == pytest.approx(exact, rel=1e-9, abs=1e-9)
+
+
 def test_nothing_seen_is_no_evidence():
     """Without cases E is 1."""
     assert float(sequential.log_e_process(0, 0, 0.1)) == pytest.approx(0.0, abs=1e-12)
@@ -80,8 +116,9 @@ def test_nothing_seen_is_no_evidence():
 @pytest.mark.parametrize(("s", "p0"), [(-1, 0.1), (1, 0.0), (1, 1.0)])
 def test_impossible_counts_and_budgets_are_refused(s, p0):
     """Negative counts and budgets of 0 or 1 are errors, not numbers."""
-    with pytest.raises(ValueError, match=r"negative|between 0 and 1"):
-        sequential.log_e_process(s, 5, p0)
+    for counts, others, budget in ((s, 5, p0), ([1, s], [5, 5], [0.1, p0]), (5, [1, min(s, 0)], [0.1, p0])):
+        with pytest.raises(ValueError, match=r"negative|between 0 and 1"):
+            sequential.log_e_process(counts, others, budget)
 
 
 def test_the_confidence_sequence_is_the_known_one():
@@ -104,6 +141,23 @@ def test_the_confidence_sequence_inverts_the_evidence(count, others, confidence)
         if 1e-4 < end < 1 - 1e-4:
             assert sequential.log_e_process(count, others, end + out, claim=claim) >= limit - 1e-3
             assert sequential.log_e_process(count, others, end - out, claim=claim) <= limit + 1e-3
+
+
+@pytest.mark.parametrize("nobs", [2, 30, 300])
+def test_none_and_all_have_open_ends_and_a_single_case_does_not(nobs):
+    """Only where none was seen may the rate be 0, and only where all were, 1."""
+    low, high = sequential.confidence_sequence([0, 1, nobs - 1, nobs], nobs)
+    assert (low[0], high[-1]) == (0.0, 1.0)
+    assert (low[1:] > 0).all()
+    assert (high[:-1] < 1).all()
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.1, 0.25, 0.4])
+def test_the_prior_expects_twice_the_budget(budget):
+    """As long as that leaves room for more; of a larger budget it expects four in five."""
+    a, b = sequential.prior(budget)
+    assert (a, a / (a + b)) == (2.0, pytest.approx(2 * budget))
+    assert sequential.prior(0.5) == sequential.prior(0.9) == (2.0, 0.5)
 
 
 def test_the_restarted_likelihood_ratio_is_the_known_one():
@@ -142,6 +196,15 @@ def test_an_alarm_is_let_go_after_as_much_evidence_or_when_nothing_is_kept():
     assert sequential.watch(logs).alarm.tolist() == [True, True, True, False, True, True]
     released = np.array([False, True, False, False, False, True])
     assert sequential.watch(logs, released=released).alarm.tolist() == [True, False, False, False, True, False]
+
+
+def test_an_alarm_stands_while_the_evidence_is_even():
+    """At exactly 1 it has not fallen under 1."""
+    top = math.log(100.0)
+    logs = np.array([top, -np.logaddexp(top, 0.0), -1e-9 - math.log(2.0)])
+    found = sequential.watch(logs)
+    assert found.log_m[1] == 0.0
+    assert found.alarm.tolist() == [True, True, False]
 
 
 # --- peeking: the tables, by simulation with a fixed seed; bench/peeking.py prints them from more runs ----------------

@@ -126,6 +126,14 @@ def test_escalation_rises_along_a_sweep(rows, surer):
     assert np.all(np.diff(curve.kept) <= 0)
 
 
+def test_in_memory_every_distinct_value_is_tried():
+    """However many there are: only a streaming evaluation makes do with quantiles."""
+    size = thresholds.EDGES + 50
+    curve = thresholds.sweep(replayed([case(i, i / size) for i in range(size)]))
+    assert curve.complete
+    assert len(curve.thresholds) == size
+
+
 def test_a_missing_signal_never_settles():
     """Cases without a value escalate at every threshold, the smallest one too."""
     curve = thresholds.sweep(replayed([case(0, None), case(1, 0.1), case(2, 0.9), case(3, None)]))

@@ -11,10 +11,10 @@ import hypothesis.strategies as st
 import numpy as np
 import oracle
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from small_replays import case, replayed, three
 
-from cascade_eval import replay, thresholds
+from cascade_eval import bounds, metrics, replay, thresholds
 from cascade_eval.cascade import All, Cascade, Leaf, Signal, Tier
 from cascade_eval.thresholds import windows
 
@@ -87,10 +87,78 @@ def test_quality_and_latency_at_a_threshold_are_those_of_the_replay_with_it(casc
         np.testing.assert_equal([curve.latency_p50[i], curve.latency_p95[i]], expected)
 
 
+def plain_rates(cascade, recorded):
+    """Escalation, disagreement, cost and compared cases, each added up case by case; NaN where unknown."""
+    whole = oracle.tally(cascade, recorded).get((), oracle.Counts()).weighted
+    compared = whole["sampled agree"] + whole["sampled disagree"]
+    started, paid = whole["decided"], whole["flagship cost of paired"]
+    priced = paid and whole["resolved"] - whole["cost paired"] <= Fraction(1, 100) * started
+    return [
+        float(whole["escalated"] / started) if started else math.nan,
+        float(whole["sampled disagree"] / compared) if compared else math.nan,
+        float(whole["cost of paired"] / paid) if priced else math.nan,
+        float(compared),
+    ]
+
+
+@some
+@given(sweepable(), generated.recordings(most=10), st.sampled_from([0.95, 0.8]))
+def test_rates_and_cost_at_a_threshold_are_those_of_the_replay_with_it(cascade, recorded, confidence):
+    """At every distinct value, with weights, audits, caches and unknown costs as they come; bounds for plain cases only."""
+    batch = generated.Scenario(cascade, recorded).batch()
+    replayed_ = replay.run(cascade, batch, generated.RULES, context=metrics.Context((), confidence=confidence))
+    curve = thresholds.sweep(replayed_, "moved")
+    for i, threshold in enumerate(curve.thresholds.tolist()):
+        expected = plain_rates(moved_to(cascade, threshold), recorded)
+        found = [getattr(curve, name)[i] for name in ("escalation", "disagreement", "cost", "kept")]
+        np.testing.assert_allclose(found, expected)
+    if not recorded.columns & {(None, name) for name in ("weight", "cluster", "audit_probability")}:
+        kept = curve.kept > 0
+        wrong = np.rint(curve.disagreement[kept] * curve.kept[kept])
+        low, high = bounds.rate(wrong, curve.kept[kept], confidence=confidence)
+        np.testing.assert_allclose([curve.low[kept], curve.high[kept]], [low, high])
+
+
+@some
+@given(sweepable(), generated.recordings(most=10))
+def test_what_a_value_promises_is_counted_with_what_came(cascade, recorded):
+    """Each case that reads the gate and has a value and a known comparison is in its bin, escalated ones too."""
+    batch = generated.Scenario(cascade, recorded).batch()
+    done = replay.run(cascade, batch, generated.RULES)
+    [place] = [place for place in thresholds.places(cascade) if place.tier.name == "moved"]
+    tried = thresholds.edges(np.array([0.3, 0.6]), np.ones(2, dtype=int), surer=place.leaf.surer)
+    table = thresholds.count(cascade, done.decisions, done.columns, (), {place.name: tried})[
+        f"reliability.{place.name}"
+    ]
+    value = done.columns.value(place.tier, place.number, place.leaf)
+    agrees = done.columns.agrees(place.tier.model, cascade.flagship.model)
+    expected = np.zeros((3, 3))
+    for i, one in enumerate(recorded.cases):
+        reads = {(position, number) for position, number, _ in oracle.decide(cascade, recorded, one).reads}
+        if (
+            (place.position, place.number) in reads
+            and not one.get("cached")
+            and agrees[i] >= 0
+            and np.isfinite(value[i])
+        ):
+            expected[tried.bins(value[i : i + 1])[0]] += [1, agrees[i] == 1, value[i]]
+    np.testing.assert_allclose(table[0] if len(table) else np.zeros((3, 3)), expected)
+
+
+@pytest.mark.parametrize(("cases", "known"), [(99, False), (100, True)])
+def test_a_cost_is_known_while_one_in_a_hundred_is_not(cases, known):
+    """The cost of one case may be unknown of a hundred, and not of ninety-nine."""
+    paid = {"mini": {"cost_usd": 0.01}, "flagship": {"cost_usd": 0.10}}
+    rows = [case(0, 0.5, flagship={"cost_usd": 0.10}), *(case(i, 0.5, **paid) for i in range(1, cases))]
+    [cost] = thresholds.sweep(replayed(rows)).cost
+    assert cost == pytest.approx(0.1) if known else math.isnan(cost)
+
+
 @some
 @given(generated.recordings(least=3, most=12))
 def test_quality_and_latency_of_a_slice_are_of_its_own_cases(recorded):
     """A cohort's curve is that of a replay of its cases alone."""
+    assume(recorded.has(None, "language"))
     cascade = Cascade("c", (Tier("moved", "small", Leaf(Signal("confidence"), 0.5)), Tier("top", "flagship")))
     batch = generated.Scenario(cascade, recorded).batch()
     for slice_ in replay.run(cascade, batch, generated.RULES).cohorts("language"):

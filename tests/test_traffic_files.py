@@ -134,7 +134,7 @@ def test_paths_start_at_the_suite_and_keep_the_users_words(tmp_path):
     opened = traffic.open("logs", base=tmp_path, cache=False)
     assert opened.name == "logs"
     assert answers(opened) == WANT
-    for path, message in (("logz", "Did you mean 'logs'"), ("logs/y.jsonl", "Did you mean 'x.jsonl'")):
+    for path, message in (("logz", "Did you mean 'logs'"), ("logs/y.jsonl", "Beside it: 'x.jsonl'")):
         with pytest.raises(DataError, match=message):
             traffic.open(path, base=tmp_path)
     (tmp_path / "x.xlsx").write_bytes(b"")

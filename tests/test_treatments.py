@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from cascade_eval import bounds, runs, suite, traffic
-from cascade_eval.diagnosis import changes, escalating, treatments
-from cascade_eval.diagnosis.nouns import Cause
+from cascade_eval.cascade import Signal
+from cascade_eval.diagnosis import changes, escalating, running, treatments
+from cascade_eval.diagnosis.nouns import Cause, Treatment
 from cascade_eval.errors import SuiteError, UsageError
+from cascade_eval.suite import sketches
 
 WEEKLY = "suites/weekly_replay.cascade.yaml"
 PT = (("language", "pt"),)
@@ -504,12 +507,47 @@ def without(frame, share):
     )
 
 
-def test_an_audit_is_planned_with_the_calls_that_decide(weekly, saturated):
+def test_an_audit_is_planned_with_the_calls_that_decide(weekly, saturated, frame):
     """89 calls decide 'at most 10%' where 3% are expected (power 0.8, always), in each of two languages."""
-    made = treatments.ask_for_an_audit(weekly, saturated, "current")
+    made = treatments.ask_for_an_audit(weekly, decisions_only(frame), "current")
     assert made.evidence["calls"] == 178
     assert "178 flagship calls" in made.message
+    again = treatments.ask_for_an_audit(weekly, saturated, "current")
+    assert "which the flagship answered already" in again.message
+    echo, plan, *_ = again.steps
+    assert echo.startswith('echo \'{"language=en": [')
+    assert "--traffic FRESH_CASES" in plan
+    assert "--prior prior.json" in plan
     assert [step.split()[1:3] for step in made.steps] == [["audit", "plan"], ["audit", "sample"], ["audit", "read"]]
+
+
+def test_a_chosen_threshold_keeps_what_is_promised_of_all_cases_and_of_each_cohort(weekly):
+    """What keeps 10% in every language breaks 2% of all cases: the stricter of both is chosen, and its command printed."""
+    text = Path(WEEKLY).read_text(encoding="utf-8")
+    healthy = cases(weekly, "incident")
+    chosen = {}
+    for overall in ("5%", "2%"):
+        found = suite.parse(
+            text.replace("overall: at most 5%", f"overall: at most {overall}"),
+            file="a.cascade.yaml",
+            base=Path("suites"),
+        )
+        chosen[overall] = treatments.choose_threshold(found, healthy, "current")
+    assert chosen["2%"].evidence["threshold"] > chosen["5%"].evidence["threshold"]
+    assert chosen["2%"].predicted["disagreement"][0] <= 0.02 < chosen["5%"].predicted["disagreement"][0]
+    assert "--disagreement 'at most 2%'" in chosen["2%"].steps[0]
+    assert "--per" not in chosen["2%"].steps[0]
+
+
+def test_what_is_asked_for_once_is_not_asked_again():
+    """The same steps under a second cause are left out, and so is "leave the gate as it is" beside a change."""
+    audit = Treatment("ask for an audit", ((),), "Ask.", {}, ("cascade-eval audit plan a.cascade.yaml",))
+    nothing = Treatment("leave alone", ((),), "Leave the gate as it is.")
+    told = Treatment("ask for an audit", ((),), "These cases cannot be audited to a decision.")
+    first, second = replace(cause("saturation"), treatments=(audit,)), replace(cause("healthy"), treatments=(nothing,))
+    third = replace(cause("not enough evidence"), treatments=(audit, told))
+    assert [one.treatments for one in running._once((first, second, third))] == [(audit,), (), (told,)]
+    assert [one.treatments for one in running._once((second, first))] == [(nothing,), (audit,)]
 
 
 def test_a_cheaper_model_is_found_where_the_flagship_answers_alone(weekly, saturated, tmp_path):
@@ -536,7 +574,9 @@ def test_only_the_time_of_the_cause_is_looked_at(weekly, frame):
     assert late.evidence["language=pt threshold"] == 0.888064
     assert late.evidence["language=pt kept"] == 707
     assert mixed.evidence["language=pt kept"] > 707
-    assert both.sha256() in late.steps[0]
+    assert sketches.of(both, Signal("confidence"), "mini") in late.steps[0], (
+        "what a suite with all of it would not judge"
+    )
     with pytest.raises(UsageError, match="decided from"):
         treatments.for_cause(cause("saturation"), weekly, both, since=dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
 

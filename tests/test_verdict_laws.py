@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from test_verdicts import ALPHA, NOTHING, fact, one, promise, ratio, share
 
-from cascade_eval import bounds
+from cascade_eval import bounds, sample_sizes
 from cascade_eval.basis import Binomial, Paired
-from cascade_eval.verdicts import Estimate, Verdict, judge
+from cascade_eval.verdicts import Estimate, Inconclusive, Verdict, judge, keeping, rate
 
 untimed = settings(deadline=None, max_examples=50)
 
@@ -107,6 +109,69 @@ def test_cases_to_decide_a_ratio_shrink_with_its_spread(noise):
     assert (verdict.cases_to_decide is None) == (noise == 0.05)
 
 
+class Surely:
+    """A test whose evidence is so many standard errors on one side of every budget."""
+
+    def __init__(self, z):
+        self.z = z
+
+    def below(self, budget, *, strict=False):  # noqa: ARG002  the same for both
+        return float(norm.sf(-self.z))
+
+    def above(self, budget, *, strict=False):  # noqa: ARG002  the same for both
+        return float(norm.sf(self.z))
+
+
+@untimed
+@given(st.floats(0.001, 2.9), st.integers(2, 500), st.integers(1, 9), st.booleans(), st.booleans())
+def test_evidence_grows_with_the_root_of_the_cases(z, nobs, family, both, over):
+    """So many more cases bring the power of .8 after the family's first step, and one less does not."""
+    bound = promise("40% to 60%" if both else "at most 60%", "ratio")
+    more = sample_sizes.more_cases(0.5, nobs, Surely(z if over else -z), bound, alpha=ALPHA, family=family)
+    wanted = norm.isf(ALPHA / family / (2 if both else 1)) + norm.isf(0.2)
+
+    def reached(extra):
+        return z * math.sqrt((nobs + extra) / nobs)
+
+    if more is None:
+        assert reached(100_000) < wanted
+    else:
+        assert reached(more) >= wanted * (1 - 1e-9)
+        assert more == 1 or reached(more - 1) < wanted
+        assert 1 <= more <= 100_000
+
+
+def test_evidence_for_neither_side_decides_nothing_however_many_cases_come():
+    """At exactly the budget no number of cases is named, and certainty takes one case more."""
+    counts = [
+        sample_sizes.more_cases(0.5, 40, Surely(z), promise("at most 50%", "ratio"), alpha=ALPHA, family=1)
+        for z in (0, 99)
+    ]
+    assert counts == [None, 1]
+
+
+@pytest.mark.parametrize(("needed", "said"), [(99_999, 99_999), (100_000, 100_000), (100_001, None)])
+def test_more_than_a_hundred_thousand_cases_are_not_asked_for(needed, said):
+    """The last number that is named is named as it is."""
+    z = (norm.isf(ALPHA) + norm.isf(0.2)) * math.sqrt(400 / (400 + needed - 0.5))
+    bound = promise("at most 60%", "ratio")
+    assert sample_sizes.more_cases(0.5, 400, Surely(z), bound, alpha=ALPHA, family=1) == said
+
+
+def test_evidence_that_is_weak_on_both_sides_decides_nothing():
+    """A test that takes both claims for likely has no direction in which more cases would lead."""
+    both = SimpleNamespace(below=lambda _: 0.9, above=lambda _: 0.9)
+    assert sample_sizes.more_cases(0.5, 40, both, promise("at most 50%", "ratio"), alpha=ALPHA, family=1) is None
+
+
+@pytest.mark.parametrize(("text", "tests"), [("at most 10%", 1), ("1% to 10%", 2)])
+def test_a_range_takes_more_cases_to_fail(text, tests):
+    """Either side of a range fails at half of alpha, as two cohorts would."""
+    verdict = one(share(5, 25), text)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.cases_to_decide == bounds.cases_to_decide(0.2, 0.10, family=tests) - 25
+
+
 def test_paired_differences_are_judged_by_the_score_test():
     """28 against 12 of 1,000: at most 3 points is proven, at most 0 is refuted, at most 1 is neither."""
     low, high = map(float, bounds.tango(28, 12, 1000))
@@ -170,3 +235,55 @@ def test_judging_nobody_gives_nothing():
     """A budget line without cohorts has no verdict."""
     assert judge([], promise("at most 10%")) == []
     assert isinstance(one(share(1, 9), "at most 50%"), Verdict)
+
+
+def test_what_cannot_fail_has_p_values_that_say_so():
+    """A promise of anything at all is proven with certainty and never refuted."""
+    verdict = one(share(3, 60), "0% to 100%")
+    assert (verdict.outcome, verdict.p_pass, verdict.p_fail) == ("pass", 0.0, 1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.99])
+def test_a_rate_has_the_bounds_of_its_confidence(confidence):
+    """The bounds are those of the exact test at that level, on each side."""
+    found = rate("disagreement", 3, 60, confidence=confidence)
+    assert (found.low, found.high) == bounds.rate(3, 60, confidence=confidence)
+
+
+def test_no_case_is_no_count():
+    """Where nothing was looked at nothing was found, and it is no measurement."""
+    none = share(0, 0)
+    assert (none.count, none.nobs, none.value, none.blocked) == (0, 0, None, True)
+
+
+def test_an_estimate_is_not_equal_to_something_else():
+    """Another count or a word is another thing."""
+    assert share(1, 20) == share(1, 20)
+    assert share(1, 20) != share(2, 20)
+    assert share(1, 20) != "5%"
+
+
+def test_what_was_undecided_says_why():
+    """The exception is the sentence of its verdict, and carries it."""
+    verdict = one(share(1, 20), "at most 10%")
+    with pytest.raises(Inconclusive) as caught:
+        bool(verdict)
+    assert (str(caught.value), caught.value.verdict) == (verdict.reason, verdict)
+
+
+def test_verdicts_are_kept_inside_the_block_only():
+    """Blocks may stand in each other; each keeps what is compared inside it, and what of that was asked for."""
+    outer, inner, asked, ignored = [], [], [], []
+    with keeping(outer, asked):
+        assert share(0, 200) <= 0.05
+        with keeping(inner, ignored):
+            one_more = share(1, 400) <= 0.05
+        assert one_more
+        _ = share(2, 600) <= 0.05
+    assert share(3, 900) <= 0.05
+    assert [[verdict.estimate.count for verdict in made] for made in (outer, inner, asked, ignored)] == [
+        [0, 2],
+        [1],
+        [0, 1],
+        [],
+    ]

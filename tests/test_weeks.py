@@ -8,18 +8,29 @@ import sqlite3
 
 import jsonschema_rs
 import numpy as np
-import pyarrow as pa
 import pytest
 from suite_texts import changed, problems
-from weeks_sample import BAD, CALM, WATCHED, columns, judge, outcomes, remember, text, write
+from weeks_sample import (
+    BAD,
+    CALM,
+    CALM_WEEKS,
+    HISTORY,
+    WATCHED,
+    columns,
+    judge,
+    many,
+    outcomes,
+    remember,
+    silent,
+    text,
+    write,
+)
 
 from cascade_eval import budgets, evidence, history, monitor, pytest_plugin, sequential, suite, traffic, weeks
 from cascade_eval.errors import DataError
-from cascade_eval.monitor import Finding, Row
+from cascade_eval.monitor import Finding
 
-HISTORY = text(more="history: history\n")
 LARGE = {"en": (600, 0), "fr": (600, 0)}
-CALM_WEEKS = dict.fromkeys(range(20, 30), CALM)
 
 
 # What is written
@@ -172,6 +183,16 @@ def test_weeks_long_past_prove_nothing(tmp_path):
     assert set(outcomes(judge(tmp_path, {18: few}, HISTORY)).values()) == {"pass"}
 
 
+def test_a_suite_outside_of_a_repository_keeps_its_weeks(tmp_path):
+    """A job that judges an unpacked copy knows nothing of repositories, and takes the weeks under its name for its own."""
+    for folder in ("repository/.git", "repository/suites", "unpacked"):
+        (tmp_path / folder).mkdir(parents=True)
+    remember(tmp_path / "repository/suites", CALM_WEEKS, into=tmp_path / "history")
+    assert {row.origin for row in history.read(tmp_path / "history")} == {"suites/before/made.cascade.yaml"}
+    found = judge(tmp_path / "unpacked", {30: CALM}, text(more="history: ../history\n"))
+    assert set(outcomes(found).values()) == {"pass"}
+
+
 def test_without_a_history_the_traffic_is_all_there_is_and_that_is_said(tmp_path):
     """The note counts the weeks, and each verdict says that it rests on this traffic alone."""
     found = judge(tmp_path, CALM_WEEKS)
@@ -246,26 +267,6 @@ def test_a_verdict_over_weeks_has_the_counts_of_its_weeks(tmp_path):
 
 
 # What was not measured
-
-
-def silent(folder, how):
-    """Prepare one way in which weeks are lost; return the suite's text and changes of its cases."""
-    remember(folder, CALM_WEEKS, name="other" if how == "another suite" else "made")
-    if how == "empty":
-        return text(more="history: nothing\n"), {}
-    if how == "unreadable":
-        next((folder / "history").glob("*.parquet")).write_bytes(b"PAR1 this is no Parquet")
-    if how == "a file":
-        (folder / "file").write_text("")
-        return text(more="history: file\n"), {}
-    if how == "no time":
-        return HISTORY, {"decided_at": None}
-    if how == "some without time":
-        times = columns({30: CALM})["decided_at"]
-        return HISTORY, {"decided_at": pa.array([None, *times[1:]], pa.timestamp("us", "UTC"))}
-    if how == "another cascade":
-        return text(more="history: history\n", cascade="renamed"), {}
-    return HISTORY, {}
 
 
 @pytest.mark.parametrize("policy", ["fail", "warn"])
@@ -416,21 +417,6 @@ def test_pytest_judges_by_the_history(pytester, monkeypatch):
 
 
 # What evidence keeps
-
-
-def many(cohorts=60, windows=70):
-    """Make rows of many cohorts over many weeks; the last cohort, a small one, is over its budget at the end."""
-    names = [(), *((("language", f"l{i:02}"),) for i in range(cohorts))]
-    for week in range(windows):
-        window = f"{2025 + week // 52}-W{week % 52 + 1:02}"
-        for number, cohort in enumerate(names):
-            bad = number == cohorts and week >= windows - 2
-            n = 600 if not cohort else 60 - number // 2
-            x = n // 2 if bad else n // 20
-            yield Row(
-                "made", "current", "production", window, cohort, cases=n, decisions=n, kept=n, compared=n, disagreed=x,
-                disagreement=x / n, least=x, least_size=n, most=x, most_size=n,
-            )  # fmt: skip
 
 
 def test_evidence_keeps_what_needs_attention():

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cascade_eval import history, monitor, runs, suite, traffic
+from cascade_eval.monitor import Row
 
 WATCHED = "  disagreement: {overall: 'at most 10%, watched weekly', each language: 'at most 20%, watched weekly'}\n"
 
@@ -90,3 +91,42 @@ def outcomes(evaluation):
         for v in evaluation.verdicts
         if v.metric == "disagreement"
     }
+
+
+HISTORY = text(more="history: history\n")
+CALM_WEEKS = dict.fromkeys(range(20, 30), CALM)
+
+
+def silent(folder, how):
+    """Prepare one way in which weeks are lost; return the suite's text and changes of its cases."""
+    remember(folder, CALM_WEEKS, name="other" if how == "another suite" else "made")
+    if how == "empty":
+        return text(more="history: nothing\n"), {}
+    if how == "unreadable":
+        next((folder / "history").glob("*.parquet")).write_bytes(b"PAR1 this is no Parquet")
+    if how == "a file":
+        (folder / "file").write_text("")
+        return text(more="history: file\n"), {}
+    if how == "no time":
+        return HISTORY, {"decided_at": None}
+    if how == "some without time":
+        times = columns({30: CALM})["decided_at"]
+        return HISTORY, {"decided_at": pa.array([None, *times[1:]], pa.timestamp("us", "UTC"))}
+    if how == "another cascade":
+        return text(more="history: history\n", cascade="renamed"), {}
+    return HISTORY, {}
+
+
+def many(cohorts=60, windows=70):
+    """Make rows of many cohorts over many weeks; the last cohort, a small one, is over its budget at the end."""
+    names = [(), *((("language", f"l{i:02}"),) for i in range(cohorts))]
+    for week in range(windows):
+        window = f"{2025 + week // 52}-W{week % 52 + 1:02}"
+        for number, cohort in enumerate(names):
+            bad = number == cohorts and week >= windows - 2
+            n = 600 if not cohort else 60 - number // 2
+            x = n // 2 if bad else n // 20
+            yield Row(
+                "made", "current", "production", window, cohort, cases=n, decisions=n, kept=n, compared=n, disagreed=x,
+                disagreement=x / n, least=x, least_size=n, most=x, most_size=n,
+            )  # fmt: skip

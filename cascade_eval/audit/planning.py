@@ -81,9 +81,7 @@ def plan(
     """
     family = _family(promised) if per is None else tuple(per)
     if cases is None and usd is None:
-        raise UsageError(
-            "an audit needs a cap: say how many calls (cases=300) or how many dollars (usd=5) it may take."
-        )
+        raise UsageError("an audit needs a cap: most calls (cases=300, --cases 300) or most dollars (usd=5, --usd 5).")
     seen = window.look(of, family)
     members = _members(seen, at_least or {})
     if not members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,6 +137,12 @@ class Plan:
         return sum(stratum.calls for stratum in self.strata)
 
     @property
+    def seed(self) -> str:
+        """What its sample is drawn by unless someone says otherwise: of a window there is one, whatever is spent on it."""
+        window_ = [self.cascade, self.model, [[dict(each.cohort), each.unescalated] for each in self.strata]]
+        return hashlib.sha256(json.dumps(window_, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
     def spend(self) -> float | None:
         """Expected dollars; None where no price is known."""
         return None if self.usd_per_call is None else self.calls * self.usd_per_call
@@ -154,6 +161,7 @@ class Plan:
             "overall": {**asdict(self.overall), "decided": self.overall.decided},
             "calls": self.calls,
             "spend": self.spend,
+            "seed": self.seed,
             "shortfalls": list(self.shortfalls),
         }
 
@@ -211,7 +219,7 @@ def load_plan(path: str | Path) -> Plan:
 def _restored(record: Mapping[str, Any]) -> Plan:
     strata = tuple(Stratum(**{k: v for k, v in each.items() if k != "decided"}) for each in record["strata"])
     overall = Outlook(**{k: v for k, v in record["overall"].items() if k != "decided"})
-    derived = {"schema", "strata", "overall", "calls", "spend", "shortfalls", "per", "notes"}
+    derived = {"schema", "strata", "overall", "calls", "spend", "seed", "shortfalls", "per", "notes"}
     rest = {name: value for name, value in record.items() if name not in derived}
     calls = [each.calls for each in strata]
     if not strata or any(not isinstance(n, int) or n < 0 for n in calls):

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 SCHEMA: Final = "cascade-eval/audit-reading/1"
 
 
+MANY: Final = 100
+"""Of so many answers some differ, even those of good models."""
+
+
 class Cohort(NamedTuple):
     """What became of one cohort's cases.
 
@@ -107,8 +111,8 @@ class Reading:
         Cases drawn; those with a known comparison; rows of answers for cases nobody drew.
     findings
         What a reader should know, one sentence each.
-    seed
-        What the sample was drawn by; None where it does not say.
+    seed, planned_seed
+        What the sample was drawn by, and what its plan would have it drawn by; None where it does not say.
     """
 
     cascade: str
@@ -123,6 +127,7 @@ class Reading:
     unasked: int
     findings: tuple[str, ...] = ()
     seed: str | None = None
+    planned_seed: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the reading as JSON; the next plan takes it as its prior."""
@@ -140,6 +145,7 @@ class Reading:
             "age_days": self.age_days,
             "drawn": self.drawn,
             "seed": self.seed,
+            "planned_seed": self.planned_seed,
             "answered": self.answered,
             "unasked": self.unasked,
             "findings": list(self.findings),
@@ -205,6 +211,7 @@ def read(
         int((outcome >= 0).sum()),
         joined.unasked,
         seed=sample.seed,
+        planned_seed=sample.planned_seed,
     )
     return replace(reading, findings=tuple(_findings(reading, promised)))
 
@@ -462,6 +469,11 @@ def _findings(reading: Reading, promised: Sequence[Budget]) -> Iterator[str]:
         yield (
             f"{reading.drawn - reading.answered:,} of {reading.drawn:,} drawn cases have no known comparison; they count as "
             "disagreeing for a pass and as agreeing for a failure."
+        )
+    if reading.answered >= MANY and not any(each.disagree for each in reading.cohorts):
+        yield (
+            f"the flagship agrees in all {reading.answered:,} cases: make sure that the answers are its own, and not those that "
+            "were served."
         )
     if reading.unasked:
         yield f"{reading.unasked:,} answers are for cases nobody drew; they count for nothing."

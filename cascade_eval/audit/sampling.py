@@ -50,6 +50,9 @@ REQUIRED: Final = (
 SEED: Final = "audit_seed"
 """Column of the seed; samples of earlier versions may lack it."""
 
+PLANNED: Final = "audit_plan_seed"
+"""Column of the seed the plan would have it drawn by; samples of earlier versions may lack it."""
+
 KEPT: Final = ("input", "weight", "cluster", "decided_at")
 """Case columns a sample keeps where they exist."""
 
@@ -104,6 +107,11 @@ class Sample:
     def seed(self) -> str | None:
         """What it was drawn by; None where it does not say."""
         return self.constant(SEED) if self.batch.has(None, SEED) else None
+
+    @property
+    def planned_seed(self) -> str | None:
+        """What its plan would have it drawn by; None where it does not say."""
+        return self.constant(PLANNED) if self.batch.has(None, PLANNED) else None
 
     @cached_property
     def drawn_at(self) -> dt.datetime:
@@ -160,7 +168,7 @@ def sample(
     of: Window,
     traffic: Traffic,
     *,
-    seed: int | str,
+    seed: int | str | None = None,
     judge: str | None = None,
     now: dt.datetime | None = None,
 ) -> Sample:
@@ -179,7 +187,7 @@ def sample(
     traffic
         The cases themselves, for ids, inputs and answers.
     seed
-        Anything; write it down.
+        The plan's own unless given: a sample that anyone would draw. Another one is named wherever the sample is read.
     judge
         A model that judges whether answers agree, where agreement is ``judged``. It may be no tier.
     now
@@ -201,6 +209,7 @@ def sample(
         )
     strata = window.Strata(plan.per, [_text(stratum.cohort) for stratum in plan.strata])
     wanted = np.array([stratum.calls for stratum in plan.strata], dtype=np.int64)
+    seed = plan.seed if seed is None else seed
     lots = _Lots(wanted, seed)
     cascade = rule = None
     for piece in window.pieces(of):
@@ -228,6 +237,7 @@ def sample(
         "audit_model": plan.model,
         "audit_cascade": plan.cascade,
         SEED: str(seed),
+        PLANNED: plan.seed,
         "audit_drawn_at": (now or dt.datetime.now(dt.UTC)).isoformat(timespec="seconds"),
         "audit_window": traffic.sha256(),
         "audit_judge": judge or "",

@@ -7,6 +7,7 @@ on, because a map proves nothing on its own data, and when, because confidence d
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 
 SCHEMA = "cascade-eval/calibration/1"
 
+_SKETCH = r"cases-[0-9a-f]{64}"
+
 LARGEST = 64 * 2**20
 """Bytes; a larger file is not a calibration."""
 
 _KEYS = ("schema", "created_at", "signal", "models", "data_sha256", "columns", "cohorts", "map")
+_OPTIONAL = ("cases",)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Stored:
         Cohort columns the map may differ by.
     cohorts
         Cohorts the data had.
+    cases
+        Sketch of the cases it was fitted on, which still knows them when they are saved again; None where it is not
+        known.
     """
 
     map: Map
@@ -57,6 +64,7 @@ class Stored:
     models: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
+    cases: str | None = None
 
 
 def save(
@@ -69,6 +77,7 @@ def save(
     models: Sequence[str] = (),
     columns: Sequence[str] = (),
     cohorts: Sequence[str] = (),
+    cases: str | None = None,
 ) -> Path:
     """Write a map to a file, whole or not at all; equal maps give equal bytes.
 
@@ -78,7 +87,7 @@ def save(
         Of the file.
     map
         What to store.
-    data_sha256, created_at, signal, models, columns, cohorts
+    data_sha256, created_at, signal, models, columns, cohorts, cases
         As in `Stored`. Without `cohorts` those of the map are written.
 
     Raises
@@ -94,6 +103,7 @@ def save(
         "data_sha256": data_sha256,
         "columns": list(columns),
         "cohorts": list(cohorts) or list(map.cohorts),
+        **({} if cases is None else {"cases": cases}),
         "map": map.to_json(),
     }
     _refuse_if(_problems(value), str(path))
@@ -119,6 +129,7 @@ def load(path: str | os.PathLike[str]) -> Stored:
         models=tuple(value["models"]),
         columns=tuple(value["columns"]),
         cohorts=tuple(value["cohorts"]),
+        cases=value.get("cases"),
     )
 
 
@@ -129,7 +140,12 @@ def _read(path: Path, file: str) -> Any:
         return json.loads(path.read_bytes(), parse_constant=_not_finite)
     except FileNotFoundError:
         raise DataError(
-            [Problem("there is no such calibration. Fit one, or write a recipe such as 'platt'.", file)]
+            [
+                Problem(
+                    "there is no such calibration; a path in a suite is relative to it. Fit one, or write a recipe such as 'platt'.",
+                    file,
+                )
+            ]
         ) from None
     except OSError as error:
         raise DataError([Problem(f"cannot be read: {error.strerror or error}.", file)]) from None
@@ -154,14 +170,16 @@ def _problems(value: Any) -> Iterator[str]:
         yield f"is not a calibration: its schema must be '{SCHEMA}'."
         return
     for name in value:
-        if name not in _KEYS:
-            yield f"unknown key '{name}'.{did_you_mean(name, _KEYS)}"
+        if name not in {*_KEYS, *_OPTIONAL}:
+            yield f"unknown key '{name}'.{did_you_mean(name, [*_KEYS, *_OPTIONAL])}"
     for name in _KEYS:
         if name not in value:
             yield f"'{name}' is missing."
     for name in ("signal", "data_sha256"):
         if name in value and (not isinstance(value[name], str) or not value[name]):
             yield f"'{name}' must be text."
+    if "cases" in value and not (isinstance(value["cases"], str) and re.fullmatch(_SKETCH, value["cases"])):
+        yield "'cases' must be a sketch, 'cases-' and 64 hexadecimal digits; it may be left out."
     for name in ("models", "columns", "cohorts"):
         if name in value and not (isinstance(value[name], list) and all(isinstance(v, str) for v in value[name])):
             yield f"'{name}' must be a list of texts."

@@ -1,7 +1,8 @@
 """The command line: check a suite, draw a report, and begin.
 
-A command answers in exit codes: 0 for done, what its help says where it judges something, 4 for what cannot be used (a suite, data, evidence, an option), with one line
-``file:line: message`` for each reason. The budgets of a suite are judged by pytest.
+A command answers in exit codes: 0 for done; what its help says where it judges something; 4 for what cannot be used (a
+suite, data, evidence, an option), with one line ``file:line: message`` for each reason. No answer is 70, a mistake of ours,
+or 141, a reader that went away. The budgets of a suite are judged by pytest.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 UNUSABLE = 4
 """Exit code where something handed in cannot be used, as pytest's for usage errors."""
 
+BROKEN = 70
+"""Exit code of a mistake of ours, as EX_SOFTWARE of sysexits: Python's own would read as an alarm."""
+
+UNREAD = 141
+"""Exit code where nobody reads on, as after `| head`; what a shell says of a program that SIGPIPE ended."""
+
+
+class _Unread(Exception):  # noqa: N818  no error: whoever was reading has read enough
+    """Nobody reads on."""
+
 
 class Commands(click.Group):
     """Commands in the order in which they are declared, with the nearest name for a misspelt one."""
@@ -46,13 +57,21 @@ class Commands(click.Group):
             ctx.fail(f"no command '{name}'.{errors.did_you_mean(name, self.commands)}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click itself would end with 1 where nobody reads what is printed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _Unread from error
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cascade-eval", message="%(prog)s %(version)s")
 def commands() -> None:
     """Test LLM cascades: escalation, disagreement and cost budgets per cohort.
 
-    Budgets are judged by pytest: `pytest suites`. These commands do what surrounds it.
+    Budgets are judged by pytest: `pytest suites`. These commands do what surrounds it. Their examples run on the suite
+    that `cascade-eval init evals` writes.
     """
 
 
@@ -66,9 +85,9 @@ def check(suites: tuple[str, ...], traffic: str | None, tolerate: int | None) ->
     Nothing is judged and no verdict is shown: it says how many cases each promise rests on, and which promises so many
     cases cannot decide. Every problem is shown, and the exit code is then 4.
 
-    Example: cascade-eval check suites/support.cascade.yaml
+    Example: cascade-eval check evals/support.cascade.yaml
 
-    In Python: runs.check(suite.load("suites/support.cascade.yaml"))
+    In Python: runs.check(suite.load("evals/support.cascade.yaml"))
     """
     from cascade_eval import errors
     from cascade_eval.cli import checking
@@ -126,7 +145,7 @@ def schema(kind: str, output: str | None) -> None:
 
     Editors complete a suite whose first line is `# yaml-language-server: $schema=<file>`.
 
-    Example: cascade-eval schema suite -o suites/suite.schema.json
+    Example: cascade-eval schema suite -o evals/suite.schema.json
 
     In Python: suite.schema(), evidence.schema()
     """
@@ -184,7 +203,18 @@ commands.add_command(import_)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and end the process with its exit code."""
-    sys.exit(run(arguments))
+    import os
+    import traceback
+
+    try:
+        code = run(arguments)
+    except Exception:  # noqa: BLE001  whatever it is, it must not look like an answer
+        traceback.print_exc()
+        code = BROKEN
+    if code == UNREAD:
+        # The interpreter flushes what is left as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -198,9 +228,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         # Not standalone: click would end with code 2 where the code here is 4 for everything that cannot be used.
         code = commands.main(arguments, prog_name="cascade-eval", standalone_mode=False)
+    except _Unread:
+        return UNREAD
     except click.Abort:
         click.echo("interrupted", err=True)
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return UNUSABLE
     except click.ClickException as error:
         click.echo(f"cascade-eval: {error.format_message()}", err=True)
         context = getattr(error, "ctx", None)

@@ -28,7 +28,7 @@ def audit() -> None:
 
     Plan how many calls each cohort gets, draw the cases, have them answered, read the answers.
 
-    Example: cascade-eval audit plan suites/support.cascade.yaml --cases 300 -o plan.json
+    Example: cascade-eval audit plan evals/support.cascade.yaml --cases 300 -o plan.json
 
     In Python: audit.plan(replay, suite.budgets, cases=300)
     """
@@ -59,7 +59,7 @@ def plan(path: str, per: tuple[str, ...], prior: str | None, output: str | None,
 
     Says which cohorts cannot be decided and what it would take. A plan that decides nothing is refused.
 
-    Example: cascade-eval audit plan suites/support.cascade.yaml --cases 300 --usd 5 -o plan.json
+    Example: cascade-eval audit plan evals/support.cascade.yaml --cases 300 --usd 5 -o plan.json
 
     In Python: audit.plan(runs.replays(suite.load(path))["current"], suite.load(path).budgets, cases=300, usd=5)
     """
@@ -87,16 +87,16 @@ def plan(path: str, per: tuple[str, ...], prior: str | None, output: str | None,
 @audit.command(short_help="Draw the cases of a plan.")
 @click.argument("path", metavar="SUITE")
 @click.option("--plan", "planned", metavar="FILE", required=True, help="From `audit plan -o`.")
-@click.option("--seed", required=True, help="Anything; the same seed draws the same cases.")
+@click.option("--seed", help="Draw by this instead of the plan's own; readings will say so.")
 @click.option("-o", "--output", metavar="FILE", required=True, help="Where to write: .parquet or .jsonl.")
 @click.option("--judge", metavar="MODEL", help="Who judges whether answers agree; no tier.")
 @_window_options
-def sample(path: str, planned: str, seed: str, output: str, judge: str | None, **options: Any) -> None:
+def sample(path: str, planned: str, seed: str | None, output: str, judge: str | None, **options: Any) -> None:
     """Draw the cases of a plan, into a file with empty columns for the flagship's answers.
 
-    Example: cascade-eval audit sample suites/support.cascade.yaml --plan plan.json --seed week-31 -o sample.parquet
+    Example: cascade-eval audit sample evals/support.cascade.yaml --plan plan.json -o sample.parquet
 
-    In Python: audit.sample(plan, replay, traffic, seed="week-31").write("sample.parquet")
+    In Python: audit.sample(plan, replay, traffic).write("sample.parquet")
     """
     from cascade_eval import audit as audit_
 
@@ -133,12 +133,14 @@ def read(
 ) -> None:
     """Read the answers to a sample: disagreement by cohort and overall, and what the audit cost.
 
-    ANSWERS is the sample's file, filled in, or any recorded traffic that has them. Exits 0 when every budget it speaks of
-    is proven, 1 when one is refuted, 3 when one is neither.
+    ANSWERS is the sample's file, filled in, or any recorded traffic that has them.
 
-    Example: cascade-eval audit read suites/support.cascade.yaml sample.parquet answers.jsonl -o reading.json
+    Exit code 0: every budget it speaks of is proven. 1: one is refuted. 3: none is, and one is not proven. 4: something
+    cannot be used.
 
-    In Python: audit.read(audit.load("sample.parquet"), "answers.jsonl", replay, suite.budgets)
+    Example: cascade-eval audit read evals/support.cascade.yaml sample.parquet evals/goldens/support -o reading.json
+
+    In Python: audit.read(audit.load("sample.parquet"), "evals/goldens/support", replay, suite.budgets)
     """
     import json
 
@@ -173,7 +175,7 @@ def doubtful(path: str, output: str | None, **options: Any) -> None:
     The flagship is the reference for every other answer, and no more than that. Where it was asked twice (column `run`),
     the rate at which it disagrees with itself is shown, and every disagreement budget below it.
 
-    Example: cascade-eval audit doubtful suites/support.cascade.yaml --limit 50 -o review.csv
+    Example: cascade-eval audit doubtful evals/support.cascade.yaml --limit 50 -o review.csv
 
     In Python: flagship.write("review.csv", flagship.doubtful(found, runs.open(found).traffic, limit=50))
     """
@@ -255,6 +257,9 @@ def _json(path: str) -> Mapping[str, Any]:
 
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"there is no such file{errors.beside(Path(path))} Leave --prior out where nothing was read before."
+        raise errors.UsageError([errors.Problem(message, path)]) from None
     except (OSError, ValueError) as error:
         raise errors.UsageError([errors.Problem(f"cannot be read as JSON: {error}", path)]) from error
     if not isinstance(found, dict):
@@ -334,7 +339,11 @@ def _reading_lines(found: Reading) -> Iterator[str]:
 
 
 def _seed(found: Reading) -> str:
-    return " by a seed nobody wrote down" if found.seed is None else f" by the seed '{found.seed}'"
+    if found.seed is None:
+        return " by a seed nobody wrote down"
+    if found.planned_seed in {None, found.seed}:
+        return f" by the seed '{found.seed}'"
+    return f" by the seed '{found.seed}' and not by its plan's own, '{found.planned_seed}': how many were drawn before it nobody knows"
 
 
 def _floor_lines(floor: Noise) -> Iterator[str]:

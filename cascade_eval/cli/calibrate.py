@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 def calibrate(suite: str, kind: Any, output: str, **options: Any) -> None:
     """Fit a calibration on the suite's data and store it with the data's hash, the date and the cohorts seen.
 
-    Example: cascade-eval calibrate suites/weekly_replay.cascade.yaml --kind platt -o calibrations/mini.json
+    Example: cascade-eval calibrate evals/support.cascade.yaml --kind platt -o evals/calibrations/mini.json
 
-    In Python: proposals.calibrate(found, runs.open(found).traffic, kind="platt").save("calibrations/mini.json")
+    In Python: proposals.calibrate(found, runs.open(found).traffic, kind="platt").save("evals/calibrations/mini.json")
     """
     from dataclasses import replace
 
@@ -46,6 +48,15 @@ def calibrate(suite: str, kind: Any, output: str, **options: Any) -> None:
     for line in _lines(made):
         click.echo(terminal.clean(line))
     click.echo(f"written: {made.save(output)}")
+    click.echo(terminal.clean(f"In the gate of {made.tier}: calibrate: {_from_suite(found.base, output)}"))
+
+
+def _from_suite(base: Path, output: str) -> str:
+    """Return a path as a suite names it: relative to its own folder."""
+    try:
+        return Path(os.path.relpath(output, base)).as_posix()
+    except ValueError:  # Another drive.
+        return Path(output).resolve().as_posix()
 
 
 def _lines(made: Calibration) -> Iterator[str]:

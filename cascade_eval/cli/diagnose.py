@@ -27,20 +27,20 @@ QUIET: Final = frozenset({"healthy", "mix shift"})
 @click.option("--judge-set", "judge_set", metavar="MODEL=PATH", help="Frozen answers with known grades, judged again.")
 @click.option("--window", metavar="WEEK", help="Week of the fixed sets; the last week of the traffic unless given.")
 @click.option("--cascade", metavar="NAME", help="Only this cascade.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the diagnosis as JSON; '-' prints it instead.")
+@click.option("-o", "--output", metavar="FILE", help="Where to write the diagnosis as JSON; '-' prints it instead.")
 @click.option("--tolerate", metavar="N", type=click.IntRange(min=0), help="Set up to N bad rows aside.")
-def diagnose(suite: str, json_file: str | None, **options: Any) -> int:
+def diagnose(suite: str, output: str | None, **options: Any) -> int:
     """Name what is the matter with a cascade: its tests in order, causes with their evidence, and what to do.
 
     Whatever data is there is used: gate signals alone, an audit of unescalated cases, weeks of both, labels. Nothing is
     changed: each treatment says which command or which lines would change it.
 
-    Exit code 1: something needs action. 3: the evidence decides nothing. 0: healthy, or other traffic and nothing else.
+    Exit code 0: healthy, or other traffic and nothing else. 1: something needs action. 3: the evidence decides nothing.
     4: something cannot be used.
 
-    Example: cascade-eval diagnose suites/weekly_replay.cascade.yaml --traffic goldens/incident_saturated
+    Example: cascade-eval diagnose evals/support.cascade.yaml
 
-    In Python: diagnosis.run(suite.load(...), traffic.open(...), rows=history.read(...))
+    In Python: diagnosis.run(found, runs.open(found).traffic, rows=history.read("history"))
     """
     from cascade_eval import diagnosis as diagnosis_
     from cascade_eval import suite as suite_
@@ -49,9 +49,9 @@ def diagnose(suite: str, json_file: str | None, **options: Any) -> int:
     cases, rows, said = _measured(found, **options)
     golden = None if options["no_history"] else _golden(found, options["traffic"])
     made = diagnosis_.run(found, cases, rows=rows, cascade=options["cascade"], golden=golden)
-    if json_file is not None:
-        _write(json_file, made)
-    if json_file != "-":
+    if output is not None:
+        _write(output, made)
+    if output != "-":
         for line in (*lines(made), *said):
             click.echo(line)
     return code(made)
@@ -76,6 +76,7 @@ def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...], tuple[s
     from cascade_eval.cli.monitor import alone, fixed_sets, kept_in
 
     where, said = kept_in(found, options["history"], no_history=options["no_history"])
+    _refuse_missing(options["history"])
     cases = runs.open(alone(found), traffic_path=options["traffic"], tolerate=options["tolerate"]).traffic
     rows: tuple[Any, ...] = ()
     if options["held_out"] is not None or options["judge_set"] is not None:
@@ -85,8 +86,21 @@ def _measured(found: Any, **options: Any) -> tuple[Any, tuple[Any, ...], tuple[s
         own = {row.key for row in rows}
         earlier = history.read(where, suite=monitor.known_as(found), since=options["since"])
         weeks.refuse_namesake(found, earlier, weeks.shown_as(where))
+        if not earlier:
+            said += (f"note: no week of this suite is kept in {weeks.shown_as(where)}: nothing earlier was looked at",)
         rows += tuple(row for row in earlier if row.key not in own)
     return cases, rows, said
+
+
+def _refuse_missing(history: str | None) -> None:
+    """Refuse a folder that is not there: a misspelt one would leave earlier weeks out without a word."""
+    from pathlib import Path
+
+    from cascade_eval import errors
+
+    if history is not None and "://" not in history and not Path(history).exists():
+        message = f"there is no such history{errors.beside(Path(history))} 'cascade-eval monitor' begins one."
+        raise errors.UsageError([errors.Problem(message, history)])
 
 
 def _golden(found: Any, traffic: str | None) -> Any:

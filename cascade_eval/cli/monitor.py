@@ -51,18 +51,19 @@ def monitor(
     A history is a folder or an SQLAlchemy URL. Where neither --history nor the suite's 'history:' names one, this
     traffic's weeks are all there is.
 
-    Exit code 1: an alarm stands in the last week. 3: none stands, and nothing could be decided, or nothing about a cohort
-    whose escalation once jumped. 0: none stands, and promises were shown to hold. 4: something cannot be used.
+    Exit code 0: no alarm stands in the last week, and promises were shown to hold. 1: an alarm stands. 3: none stands,
+    and nothing could be decided, or nothing about a cohort whose escalation once jumped. 4: something cannot be used.
 
-    Example: cascade-eval monitor suites/weekly_replay.cascade.yaml --traffic sample.parquet --history history
+    Example: cascade-eval monitor evals/support.cascade.yaml --history history
 
-    In Python: monitor.judge(monitor.weekly(suite.load(...), traffic.open(...)), suite.load(...).budgets)
+    In Python: monitor.judge(monitor.weekly(found, runs.open(found).traffic), found.budgets)
     """
     from cascade_eval import history as history_
     from cascade_eval import monitor as monitor_
     from cascade_eval import runs, weeks
     from cascade_eval import suite as suite_
 
+    since = options["since"] and monitor_.check_week(options["since"])
     found = suite_.load(suite)
     where, said = kept_in(found, history, no_history=no_history, there=False)
     # The suite's baseline is for changes, not for weeks, and may be out of a scheduled job's reach.
@@ -73,16 +74,21 @@ def monitor(
         kept = history_.read(where, suite=rows[0].suite)
         weeks.refuse_namesake(found, kept, weeks.shown_as(where))
         rows, apart = monitor_.without_late(rows, kept)
+        _refuse_later(since, [*rows, *kept])
         said = (*said, *(f"note: {note}" for note in apart))
         history_.write(where, [*rows, *monitor_.gone(rows, kept)])
         measured = rows
-        rows = history_.read(where, suite=rows[0].suite, since=options["since"])
+        rows, early = monitor_.without_future(
+            history_.read(where, suite=rows[0].suite), max(row.window for row in measured)
+        )
+        said = (*said, *(f"note: {note}" for note in early), *_begun(kept, weeks.shown_as(where)))
         late = list(_late(measured, rows))
-    findings = monitor_.judge(rows, found.budgets, confidence=found.confidence)
+    findings = monitor_.judge(rows, found.budgets, confidence=found.confidence, since=since)
+    every, rows = rows, tuple(row for row in rows if since is None or row.window >= since)
     for line in (*said, *lines(rows, findings), *late):
         click.echo(line)
     if files := reporting.Files(report, evidence):
-        _report(files, found, opened, rows, alone=where is None)
+        _report(files, found, opened, rows, every, alone=where is None)
     return EXIT[findings.outcome]
 
 
@@ -117,13 +123,21 @@ def kept_in(
         return None, (f"note: the suite's history {shown} is left out: {error.problems[0].message}",)
 
 
-def _report(files: reporting.Files, found: Suite, opened: Opened, rows: Sequence[Row], *, alone: bool) -> None:
-    """Write the weeks, and what is the matter, beside the verdicts on this traffic."""
+def _report(
+    files: reporting.Files, found: Suite, opened: Opened, rows: Sequence[Row], every: Sequence[Row], *, alone: bool
+) -> None:
+    """Write all weeks, and what is the matter in those looked at, beside the verdicts on this traffic."""
     from cascade_eval import diagnosis, weeks
 
-    watching = weeks.watch_rows(found, weeks.Weeks(tuple(rows), alone=alone))
+    watching = weeks.watch_rows(found, weeks.Weeks(tuple(every), alone=alone))
     causes = [one.record() for one in diagnosis.run(found, opened.traffic, rows=rows)]
     reporting.write(files, found, opened.traffic, {"findings": causes}, data=opened.data, watching=watching)
+
+
+def _begun(kept: Sequence[Row], shown: str) -> Iterator[str]:
+    """Say so where a history begins: one that was lost begins again, and its alarms are not known."""
+    if not kept:
+        yield f"note: the history {shown} begins with this traffic: it had no earlier week of this suite, and no alarm of one"
 
 
 def _late(measured: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
@@ -131,6 +145,15 @@ def _late(measured: Sequence[Row], rows: Sequence[Row]) -> Iterator[str]:
     mine, last = max(row.window for row in measured), max(row.window for row in rows)
     if mine < last:
         yield f"note: this traffic ends in {mine}, and the history in {last}: what stands is of {last}, not of this traffic"
+
+
+def _refuse_later(since: str | None, rows: Sequence[Row]) -> None:
+    """Refuse to leave every week out, before any is written."""
+    from cascade_eval import errors
+
+    last = max(row.window for row in rows)
+    if since is not None and since > last:
+        raise errors.UsageError(f"--since: '{since}' leaves every week out; the last one is {last}.")
 
 
 def _measure(

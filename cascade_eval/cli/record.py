@@ -29,15 +29,17 @@ EVERY: Final = 10.0
 @click.option("--only", metavar="MODEL", multiple=True, help="Ask only this model of the recipe. May be repeated.")
 @click.option("--max-usd", metavar="X", help="Most dollars for this output, earlier runs included.")
 @click.option("--max-calls", metavar="N", type=click.IntRange(min=0), help="Most requests, retries included.")
-@click.option("--output", metavar="FOLDER", help="Where to record, instead of the recipe's own output.")
+@click.option("-o", "--output", metavar="FOLDER", help="Where to record, instead of the recipe's own output.")
 @click.option("--collect", metavar="FILE", help="Then write one row per case as Parquet, beside what the cases had.")
 @click.option("--retry", type=click.Choice(["failed"]), help="Ask calls again that timed out or failed.")
 def record(path: str, cases: str | None, only: tuple[str, ...], retry: str | None, **options: Any) -> int:
     """Ask models about cases, once, and write down what they answered as traffic.
 
     A run that ends early is resumed by running it again: what was answered is not asked again. A request whose worst
-    case could break a cap is not sent. Exit code 0: every call was made and answered. 1: every call was made, and some
-    timed out or failed. 3: some were not made. 130: interrupted. 4: something cannot be used.
+    case could break a cap is not sent.
+
+    Exit code 0: every call was made and answered. 1: every call was made, and some timed out or failed. 3: some were not
+    made. 130: interrupted. 4: something cannot be used.
 
     Example: cascade-eval record tiers.record.yaml --cases cases.jsonl --max-usd 5
 

@@ -40,7 +40,7 @@ def threshold(suite: str, output: str | None, *, write: bool, **options: Any) ->
     Exit code 0: certified, or with --escalation proposed. 3: nothing is certified, and nothing is written into the suite.
     4: something cannot be used.
 
-    Example: cascade-eval threshold suites/weekly_replay.cascade.yaml --disagreement "at most 5%" --per language
+    Example: cascade-eval threshold evals/support.cascade.yaml --disagreement "at most 5%" --per language
 
     In Python: proposals.threshold(found, runs.open(found).traffic, at_most=0.05, per=["language"])
     """
@@ -82,16 +82,16 @@ def _asked(options: Mapping[str, Any]) -> Callable[..., Any]:
     if idle:
         raise errors.UsageError(f"{', '.join(idle)}: has no meaning with {kind}.")
     if kind == "--escalation":
-        share = _share("--escalation", options["escalation"])
+        share = _share("--escalation", options["escalation"], "30%")
         return partial(proposals.escalation, at=share, cascade=options["cascade"], tier=options["tier"])
-    at_most, delta = _rate("--disagreement", options["disagreement"]), _rate("--delta", f"at most {options['delta']}")
+    at_most, delta = _rate("--disagreement", options["disagreement"]), _share("--delta", options["delta"], "10%")
     common = {"at_most": at_most, "cascade": options["cascade"], "per": options["per"], "delta": delta}
     if kind == "--both":
         return partial(proposals.pair, **common)
     return partial(proposals.threshold, **common, tier=options["tier"], joint=options["joint"])
 
 
-def _share(option: str, text: str) -> float:
+def _share(option: str, text: str, example: str) -> float:
     """Read "30%"."""
     from cascade_eval import budgets, errors
 
@@ -100,7 +100,7 @@ def _share(option: str, text: str) -> float:
     except ValueError:
         found = None
     if found is None or not 0 < found < 1:
-        raise errors.UsageError(f"{option}: '{text}' is no share to escalate. Write '30%'.")
+        raise errors.UsageError(f"{option}: '{text}' is no share between 0% and 100%. Write it like '{example}'.")
     return found
 
 

@@ -8,12 +8,14 @@
 `causes`      signs to causes: one rule each
 `tree`        the tests in order, and which cause is acted on first
 `treatments`  what could be done
+`flagship`    how often the reference disagrees with itself, and where it is least sure
 ============  ==========================================================================
 """
 
 from __future__ import annotations
 
+from cascade_eval.diagnosis import flagship
 from cascade_eval.diagnosis.nouns import Cause, Diagnosis, Step, Treatment
 from cascade_eval.diagnosis.running import run
 
-__all__ = ["Cause", "Diagnosis", "Step", "Treatment", "run"]
+__all__ = ["Cause", "Diagnosis", "Step", "Treatment", "flagship", "run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,12 @@ def ask_for_an_audit(suite: Suite, cases: Traffic, cascade: str, cohorts: Sequen
     Treatment
         With the commands of the smallest audit that decides every cohort that can be.
     """
-    family = next((tuple(column for column, _ in cohort) for cohort in cohorts if cohort), promised_each(suite))
+    # Of all cases alone, an audit by cohorts would spend its calls on one of them and leave the others unknown.
+    family = next(
+        (tuple(column for column, _ in cohort) for cohort in cohorts if cohort), () if cohorts else promised_each(suite)
+    )
     [now] = changes.replays(suite, cases, [suite.cascade(cascade)], columns=family)
-    before = _audited(now, family) if Field(None, "audit_probability") in cases.fields else {}
+    before, declared = _audited(now, family), Field(None, "audit_probability") in cases.fields
     every = int(((now.decisions.settled >= 0) & ~now.decisions.cached).sum())
     least = {column.name: column.at_least for column in suite.cohorts if column.at_least is not None}
 
@@ -57,31 +61,36 @@ def ask_for_an_audit(suite: Suite, cases: Traffic, cascade: str, cohorts: Sequen
     named = [each for each in whole.strata if (not wanted and () not in cohorts) or each.label in wanted]
     floors = {each.label: each.floor for each in named if each.floor is not None and each.floor <= each.unescalated}
     lost = [each for each in named if each.label not in floors]
-    overall = whole.overall.needed if () in cohorts and whole.overall.needed is not None else 0
-    calls = max(_calls(plan, whole, floors), overall if overall <= every else 0)
-    decided = [*(["overall"] if 0 < overall <= every else []), *floors]
+    overall = _overall(plan, whole, every) if () in cohorts else 0
+    calls = max(_calls(plan, whole, floors), overall)
+    decided = [*(["overall"] if overall else []), *floors]
     cost = "" if whole.usd_per_call is None else f", about ${calls * whole.usd_per_call:,.2f}"
     said = [f"{calls:,} flagship calls{cost} decide {', '.join(decided[:8])}"] if decided else []
     said += [
         f"{each.label} has {each.unescalated:,} unescalated cases and cannot be decided by them: "
-        + (f"it takes {each.floor:,}" if each.floor is not None else "the expected rate is too close to its budget")
+        + (
+            f"it takes {each.floor:,} where {budgets.show(each.prior, 'rate')} disagree"
+            if each.floor is not None
+            else "the expected rate is too close to its budget"
+        )
         for each in lost[:4]
     ]
     if () in cohorts and "overall" not in decided:
         said.append("No audit of this many cases decides overall")
-    said.append(_expecting(before))
+    if decided or not before:
+        said.append(_expecting(before, declared=declared))
     return Treatment(
         "ask for an audit",
         tuple(cohorts) or ((),),
         f"{'. '.join(said)}.",
         {},
-        _audit_steps(suite, cases, cascade, family, calls, again=bool(before)) if decided else (),
+        _audit_steps(suite, cases, cascade, family, calls, before, declared=declared) if decided else (),
         {"calls": float(calls)} | ({} if whole.usd_per_call is None else {"usd": calls * whole.usd_per_call}),
     )
 
 
 def _audited(now: Replay, family: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Count what an audit of these cases found already: an expectation for the next one."""
+    """Count what the flagship says of these cases already: an expectation for the next audit."""
     counts = now.counts(*family)
     found = zip(counts.members, metrics.estimates(metrics.METRICS["disagreement"], counts, now.context), strict=True)
     return {cohorts_.label(tuple(family), member): (one.count or 0, one.nobs) for member, one in found if one.nobs}
@@ -103,10 +112,27 @@ def _calls(plan: Callable[[int], audit.Plan], whole: audit.Plan, floors: Mapping
     return sum(can) + allocation.PRESENCE * (len(whole.strata) - len(can))
 
 
-def _expecting(before: Mapping[str, tuple[int, int]]) -> str:
-    """Say what the numbers rest on; a window that was audited is not drawn from again."""
+def _overall(plan: Callable[[int], audit.Plan], whole: audit.Plan, every: int) -> int:
+    """Return the fewest calls with which a plan decides the overall rate; 0 where asking about every case does not."""
+    if not whole.overall.decided:
+        return 0
+    low, high = (whole.overall.needed or 1) - 1, every
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            enough = plan(middle).overall.decided
+        except UsageError:
+            enough = False
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _expecting(before: Mapping[str, tuple[int, int]], *, declared: bool) -> str:
+    """Say what the numbers rest on; a window that was compared is not drawn from again."""
     if not before:
         return "Expected rates are three tenths of each budget, for want of an earlier audit"
+    if not declared:
+        return "Expected rates are those of these cases, which the flagship answered already, so ask about the next ones: FRESH_CASES"
     return (
         "Expected rates are those of the audit these cases have, so ask about the next ones: FRESH_CASES, and READING is "
         "what `audit read -o` wrote"
@@ -114,14 +140,24 @@ def _expecting(before: Mapping[str, tuple[int, int]]) -> str:
 
 
 def _audit_steps(
-    suite: Suite, cases: Traffic, cascade: str, family: Sequence[str], calls: int, *, again: bool
+    suite: Suite,
+    cases: Traffic,
+    cascade: str,
+    family: Sequence[str],
+    calls: int,
+    before: Mapping[str, tuple[int, int]],
+    *,
+    declared: bool,
 ) -> tuple[str, ...]:
-    where = "FRESH_CASES" if again else cases.name
-    prior = ["--prior", "READING"] if again else []
-    made = ["--cascade", cascade, *_pers(family), *prior, "--cases", str(calls), "-o", "plan.json"]
+    where, earlier = (
+        ("FRESH_CASES", ["--prior", "READING" if declared else "prior.json"]) if before else (cases.name, [])
+    )
+    made = ["--cascade", cascade, *_pers(family), *earlier, "--cases", str(calls), "-o", "plan.json"]
+    rates = json.dumps({label: list(found) for label, found in before.items()}, ensure_ascii=False)
     return (
+        *((f"echo {shlex.quote(rates)} > prior.json",) if before and not declared else ()),
         shell("audit plan", suite, where, *made),
-        shell("audit sample", suite, where, "--plan", "plan.json", "--seed", "audit", "-o", "sample.parquet"),
+        shell("audit sample", suite, where, "--plan", "plan.json", "-o", "sample.parquet"),
         shell("audit read", suite, where, after=("sample.parquet", "ANSWERS")),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from cascade_eval.diagnosis import others, sentences
+from cascade_eval.diagnosis import others, roots, sentences
 from cascade_eval.diagnosis import reading as reading_
 from cascade_eval.diagnosis.nouns import Cause
 from cascade_eval.diagnosis.sentences import pct
@@ -72,14 +72,16 @@ def _suspended(cause: Cause) -> Cause:
 def over_budget(reading: Reading) -> Iterator[Cause]:
     """Name why cohorts are over budget: the student, the gate, a cohort nobody calibrated for, or the launch."""
     drift = reading_.spread(reading)
-    over = reading_.roots(reading)
+    over = roots.find(reading)
     gate = bool(drift) and reading_.gate_alone(reading.members)
     if not gate:
-        drift = reading_.together([sign for sign in drift if not reading_.gate_alone((sign,))])
+        # Where answers over all cases are unknown, escalation that fell by chance takes no cohort out.
+        apart = [s for s in drift if reading_.gate_alone((s,)) and (s.less or s.cheap.known)]
+        drift = reading_.together([sign for sign in drift if sign not in apart])
     if drift:
         sure = any(sign.over for sign in reading.signs) or reading_.largest(drift) > 2
         if gate:
-            yield replace(saturated(reading, reading_.apart(reading, drift)), conclusive=sure)
+            yield replace(saturated(reading, roots.apart(reading, drift)), conclusive=sure)
         else:
             yield replace(drifted(reading, drift), conclusive=sure and not others.judge_unknown(reading))
         left = [s for s in over if s.cohort and s not in drift and (s.less or s.disagreement.up > reading.facts.alpha)]
@@ -88,7 +90,7 @@ def over_budget(reading: Reading) -> Iterator[Cause]:
     if over == (reading.overall,) and _set_fell(reading.facts):
         yield drifted(reading, over)
         return
-    mixed = reading_.by_mix(reading)
+    mixed = roots.by_mix(reading)
     if mixed:
         yield arrived(reading, mixed)
         return
@@ -127,19 +129,23 @@ def why(reading: Reading, sign: Sign) -> str:
     A cohort the calibration or the reference period has not seen is uncovered. One that was over budget before and has not
     moved was wrong at launch, or its stored calibration promises too much. One that escalates less than it did and disagrees
     more has a gate that fails; so has one whose disagreement rose while the first tier's answers, escalated ones included,
-    did not get worse, or while another cohort was spared. A rise that is none of these may be the student's.
+    did not get worse, or while another cohort was spared. A rise that is none of these may be the student's. All cases
+    together disagree more where other traffic arrived as well, and that says nothing of the gate.
     """
     facts, moved = reading.facts, sign.disagreement
     if sign.facts.covered is False or sign.new:
         return "uncovered cohort"
-    if sign.over_before and not (sign.rose or sign.less):
+    rose = reading_.risen(reading, sign)
+    if sign.over_before and not (rose or sign.less):
         return "threshold by feel" if facts.chosen is None else _promised(sign, facts.alpha)
+    if not sign.cohort and roots.by_shares(reading):
+        return "unknown"
     if sign.less and not moved.known:
         return "saturation"
     keeps_more = sign.less or (sign.fell and moved.up <= facts.alpha)
     if keeps_more and moved.now > moved.before and not reading_.answers_worse(reading, sign):
         return "saturation"
-    if sign.rose:
+    if rose:
         return "saturation" if reading_.gate_alone((sign,)) or reading_.localised(reading, sign) else "anywhere"
     if facts.chosen is not None:
         return _promised(sign, facts.alpha)
@@ -210,7 +216,8 @@ def uncovered(reading: Reading, signs: Sequence[Sign]) -> Cause:
         tuple(sign.cohort for sign in signs),
         all(sign.over for sign in signs),
         _test(facts, signs),
-        f"{sentences.names(signs)} arrived after the gate was set, and is over its budget.",
+        f"{sentences.names(signs)} arrived after the gate was set, and "
+        f"{sentences.verb(signs, 'is over its budget', 'are over their budgets')}.",
         tuple(evidence + list(sentences.spared(facts, reading.signs))),
         ("cases of the cohort in the data the gate was chosen by", "an audit of the cohort within budget"),
     )
@@ -227,7 +234,7 @@ def arrived(reading: Reading, mixed: Sequence[Sign]) -> Cause:
         tuple(sign.cohort for sign in new or mixed),
         True,
         "audit",
-        f"{sentences.names(new)} arrived after the gate was set, and with it all cases together are over their budget."
+        f"{sentences.names(new)} arrived after the gate was set, and with {sentences.verb(new, 'it', 'them')} all cases together are over their budget."
         if new
         else f"Other traffic arrived ({sentences.share(mixed[0])}), and that alone takes all cases together over their budget.",
         tuple(evidence),
@@ -287,7 +294,8 @@ def by_feel(reading: Reading, signs: Sequence[Sign]) -> Cause:
         tuple(sign.cohort for sign in signs),
         all(sign.over for sign in signs),
         _test(facts, signs),
-        f"Nothing says that data chose the threshold, and {sentences.names(signs)} is over budget {since}.",
+        f"Nothing says that data chose the threshold, and {sentences.names(signs)} "
+        f"{sentences.verb(signs, 'is', 'are')} over budget {since}.",
         tuple(evidence),
         ("earlier weeks within budget: then it drifted", "a certificate of the threshold on other data"),
     )
@@ -305,6 +313,7 @@ def _test(facts: Facts, signs: Sequence[Sign]) -> str:
 def suspected(reading: Reading) -> Iterator[Cause]:
     """List what is suspected where disagreement is not decided: signs that saturation, too, would show."""
     left = [s for s in reading.members if s.undecided and s.cohort] or [s for s in reading.signs if s.undecided]
+    left = [s for s in left if not roots.mirrored(reading, s)]
     new = [sign for sign in left if sign.new or sign.facts.covered is False]
     if new:
         yield replace(uncovered(reading, new), conclusive=False, test="escalation")
@@ -312,8 +321,8 @@ def suspected(reading: Reading) -> Iterator[Cause]:
     together = reading_.spread(reading)
     rose = [sign for sign in left if sign.rose and sign not in (*new, *less, *together)]
     if less or rose:
-        made = saturated(reading, (*less, *rose))
-        message = f"The gate may be saturating in {sentences.names((*less, *rose))}; its disagreement is not decided."
+        made, its = saturated(reading, (*less, *rose)), sentences.verb((*less, *rose), "its", "their")
+        message = f"The gate may be saturating in {sentences.names((*less, *rose))}; {its} disagreement is not decided."
         yield replace(made, conclusive=False, test="escalation" if less else "gate", message=message)
 
 
@@ -321,14 +330,19 @@ def saturating(reading: Reading) -> Iterator[Cause]:
     """Say that a cohort escalates less and disagrees more, while it still keeps its budget."""
     signs = [s for s in reading.members if s.within and s.less and s.disagreement.up <= reading.facts.alpha / 10]
     if signs and not reading_.spread(reading):
-        message = f"{sentences.names(signs)} escalates less than it did and disagrees more, still within its budget."
+        told = sentences.verb(
+            signs,
+            "escalates less than it did and disagrees more, still within its budget",
+            "escalate less than they did and disagree more, still within their budgets",
+        )
+        message = f"{sentences.names(signs)} {told}."
         yield replace(saturated(reading, signs), conclusive=False, test="gate", message=message)
 
 
 def shifted(reading: Reading) -> Iterator[Cause]:
     """Say that other traffic arrived."""
     facts = reading.facts
-    if reading_.by_mix(reading):
+    if roots.by_mix(reading):
         return
     mixed = reading_.sharpest(()) or tuple(s for s in reading.mixed if s.facts.family == reading.mixed[0].facts.family)
     if not mixed:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FREE: Final = 3
 """Fewest degrees of freedom from which the scatter of weeks is estimated."""
 
+MANY: Final = 1_000_000
+"""Degrees of freedom of a scatter that is taken as known."""
 
 BOUND: Final = 1.645
 """Standard errors to a one-sided 95% bound."""
@@ -154,10 +156,41 @@ def odds_ratio(found: Moved, *, errors: float = 0.0) -> float:
     >>> [round(odds_ratio(found, errors=errors), 2) for errors in (-1.645, 0, 1.645)]
     [1.34, 3.15, 7.38]
     """
+    log, error = _log_odds(found)
+    return float(np.exp(log + errors * error))
+
+
+def shared_odds_ratio(found: Iterable[Moved], *, errors: float = 0.0) -> float:
+    """Return the odds ratio that several cohorts share, each compared with itself, weighted by what is known of each.
+
+    Parameters
+    ----------
+    found
+        The movements, at least one.
+    errors
+        As for `odds_ratio`.
+
+    References
+    ----------
+    Woolf, Annals of Human Genetics 19 (1955), 251-253.
+
+    Examples
+    --------
+    >>> two = [moved([5], [100], [15], [100]), moved([10], [100], [9], [100])]
+    >>> [round(shared_odds_ratio(two, errors=errors), 2) for errors in (-1.645, 0, 1.645)]
+    [0.89, 1.58, 2.81]
+    >>> shared_odds_ratio(two[:1]) == odds_ratio(two[0])
+    True
+    """
+    logs, error = np.array([_log_odds(one) for one in found]).T
+    weight = error**-2.0
+    return float(np.exp(np.average(logs, weights=weight) + errors * weight.sum() ** -0.5))
+
+
+def _log_odds(found: Moved) -> tuple[float, float]:
     x0, x1 = found.before * found.size_before + 0.5, found.now * found.size + 0.5
     y0, y1 = found.size_before - x0 + 1, found.size - x1 + 1
-    error = np.sqrt(1 / x0 + 1 / y0 + 1 / x1 + 1 / y1)
-    return float(x1 / y1 / (x0 / y0) * np.exp(errors * error))
+    return float(np.log(x1 / y1 / (x0 / y0))), float(np.sqrt(1 / x0 + 1 / y0 + 1 / x1 + 1 / y1))
 
 
 def _fisher(a: float, m: float, b: float, n: float) -> tuple[float, float]:

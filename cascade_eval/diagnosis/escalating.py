@@ -20,6 +20,7 @@ from cascade_eval.diagnosis import changes
 from cascade_eval.diagnosis.nouns import Treatment
 from cascade_eval.errors import Problem, UsageError, did_you_mean
 from cascade_eval.proposals import gates, samples
+from cascade_eval.suite import sketches
 from cascade_eval.thresholds import selection
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def escalate_more(
     at_most: float | None = None,
     *,
     delta: float = 0.1,
-    chosen_on: str | None = None,
+    part_of: Traffic | None = None,
 ) -> tuple[Treatment, ...]:
     """Give cohorts the gate that is certified in them; route those to the flagship in which none is.
 
@@ -124,8 +125,8 @@ def escalate_more(
         Largest disagreement to allow; what the suite promises each cohort where None.
     delta
         Chance that any of the certified thresholds keeps more disagreement than that; shared by the cohorts.
-    chosen_on
-        Hash to write beside a threshold, where `traffic` is only a part of some data.
+    part_of
+        The cases that a threshold is said to be chosen on, where `traffic` is only a part of them.
 
     Returns
     -------
@@ -143,7 +144,6 @@ def escalate_more(
     >>> made.kind, round(made.evidence["language=pt threshold"], 3), round(made.predicted["escalation"][0], 3)
     ('escalate more', 0.888, 0.34)
     """
-    sha256 = chosen_on or traffic.sha256()
     made: list[Treatment] = []
     for family in dict.fromkeys(tuple(column for column, _ in cohort) for cohort in cohorts):
         mine = [cohort for cohort in cohorts if tuple(column for column, _ in cohort) == family]
@@ -155,7 +155,9 @@ def escalate_more(
         at = gates.at(suite, traffic, cascade, tier.name, family)
         found = [_certify(at, suite, cohort, at_most, delta / len(cohorts)) for cohort in mine]
         better, kept = _sorted(at, [one for one in found if one.threshold is not None])
-        made += _own(suite, traffic, at, better, delta, sha256) if better else []
+        if better:
+            chosen_on = sketches.of(traffic if part_of is None else part_of, tier.gate.signal, tier.model)
+            made += _own(suite, traffic, at, better, delta, chosen_on)
         made += [_in_use(at, one) for one in kept]
         made += _routed(suite, traffic, cascade, [one for one in found if one.threshold is None])
     return tuple(made)
@@ -305,16 +307,16 @@ def _sorted(at: AtGate, found: list[Certified]) -> tuple[list[Certified], list[C
 
 
 def _own(
-    suite: Suite, traffic: Traffic, at: AtGate, found: Sequence[Certified], delta: float, sha256: str
+    suite: Suite, traffic: Traffic, at: AtGate, found: Sequence[Certified], delta: float, chosen_on: str
 ) -> Iterator[Treatment]:
     """Give cohorts their certified gates, and compare with one threshold for everyone."""
     current = replace(suite.cascade(at.cascade.name), tiers=at.cascade.tiers)
     values = [one.threshold for one in found if one.threshold is not None]
     strictest = max(values) if at.leaf.surer == "higher" else min(values)
-    everyone = changes.cut(current, at.position, strictest, chosen_on=sha256)
+    everyone = changes.cut(current, at.position, strictest, chosen_on=chosen_on)
     whole = not at.groups.family or not changes.separable(current, at.position)
     cuts = [changes.Cut(_short(one.cohort), one.whens, value) for one, value in zip(found, values, strict=True)]
-    changed = everyone if whole else changes.own_gates(current, at.position, cuts, chosen_on=sha256)
+    changed = everyone if whole else changes.own_gates(current, at.position, cuts, chosen_on=chosen_on)
     now, after, shared = changes.replays(suite, traffic, [current, changed, everyone], columns=at.groups.family)
     certified = " ".join(_said(at, one, now, after, suite) for one in found)
     compared = (
@@ -372,7 +374,9 @@ def _routed(suite: Suite, traffic: Traffic, cascade: str, found: Sequence[Certif
         return []
     whole = [one for one in found if not one.cohort]
     if whole:
-        return [alone(suite, traffic, cascade, why=_why(whole))]
+        made = alone(suite, traffic, cascade, why=_why(whole))
+        hopeless = float(all(one.hopeless for one in whole))
+        return [replace(made, evidence={**made.evidence, "more labels would not help": hopeless})]
     return [route(suite, traffic, cascade, [one.cohort for one in found], why=_why(found))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -197,7 +198,9 @@ def _steps(
         yield f"cascade-eval audit plan {name} --traffic {fresh} --cascade {shlex.quote(cascade)}{per} --cases {calls} -o plan.json"
     kind = "hierarchical" if family else "platt"
     where = f"--cascade {shlex.quote(cascade)} --tier {shlex.quote(tier.name)}"
-    yield f"cascade-eval calibrate {name} --traffic {data} {where} --kind {kind}{per} -o calibrations/{shlex.quote(tier.name)}.json"
+    # A gate's path is relative to its suite.
+    file = shlex.quote(str(PurePosixPath(suite.name).parent / "calibrations" / f"{tier.name}.json"))
+    yield f"cascade-eval calibrate {name} --traffic {data} {where} --kind {kind}{per} -o {file}"
     yield f"In the gate of {tier.name}: calibrate: calibrations/{tier.name}.json"
     yield escalating.judge_again(suite)
 

@@ -188,7 +188,7 @@ class Diagnosis:
         return self.causes[0]
 
     def record(self) -> dict[str, Any]:
-        """Return plain JSON, as the report and `--json` hold it."""
+        """Return plain JSON, as the report and `diagnose -o` hold it."""
         return {
             "cascade": self.cascade,
             "causes": [cause.record() for cause in self.causes],

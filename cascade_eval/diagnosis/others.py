@@ -200,6 +200,9 @@ def _unsteady(reading: Reading) -> bool:
     """Whether something moved inside cohorts or new ones arrived: a threshold certified on such weeks may not hold in the next."""
     if any(one.alarm for one in reading.facts.escalations):
         return True
+    # A cohort that is seen over its budget and not decided may turn out to be.
+    if any(sign.undecided and sign.facts.now.disagreement > sign.facts.budget for sign in reading.signs):
+        return True
     return any(
         sign.rose or sign.less or sign.more or sign.new or sign.disagreement.down <= reading.facts.alpha / 5
         for sign in reading.signs
@@ -209,7 +212,8 @@ def _unsteady(reading: Reading) -> bool:
 def rising(reading: Reading) -> Iterator[Cause]:
     """Say that cohorts escalate more although what is kept is within budget."""
     facts = reading.facts
-    more = reading_.sharpest([sign for sign in reading.signs if sign.more and not sign.over])
+    cured = reading_.mended(reading)
+    more = reading_.sharpest([sign for sign in reading.signs if sign.more and not sign.over and sign not in cured])
     if not more:
         return
     # Where everything escalates nothing is kept that could be over budget.
@@ -224,7 +228,8 @@ def rising(reading: Reading) -> Iterator[Cause]:
         tuple(sign.cohort for sign in more),
         measured,
         "escalation",
-        f"{sentences.names(more)} escalates more than it did, and not because of the mix.",
+        f"{sentences.names(more)} {sentences.verb(more, 'escalates more than it did', 'escalate more than they did')}, "
+        "and not because of the mix.",
         tuple(evidence),
         (
             "harder requests in these cohorts: then the gate does its work",
@@ -274,9 +279,12 @@ def past(reading: Reading) -> Iterator[Cause]:
     """Say that users or labels got worse although the cascade serves what its flagship would."""
     facts = reading.facts
     worse = [one for one in facts.feedback if one.low > 0]
-    if not worse or not reading.measured or any(sign.over or sign.rose for sign in reading.signs):
+    rose = [sign for sign in reading.signs if sign.rose]
+    if not worse or not reading.measured or any(sign.over for sign in reading.signs) or not all(s.within for s in rose):
         return
-    shown = (reading.overall.within and not reading.undecided) or any(one.low > _served(reading, one) for one in worse)
+    # A rise within budget serves worse answers as well: how many is known.
+    calm = reading.overall.within and not reading.undecided and not rose
+    shown = calm or any(one.low > _served(reading, one) for one in worse)
     words = {
         "regenerated": "answers after which the user asked again",
         "feedback": "answers with bad feedback",

@@ -115,7 +115,7 @@ def _onset(
     rows: Sequence[Row], windows: tuple[str, ...], standing: Sequence[Finding], sequences: Sequence[Watched]
 ) -> tuple[str | None, str | None]:
     """Return the week from which now counts, and the one in which other traffic arrived; None where nothing began."""
-    within = points.strongest([_table(rows, windows, *names) for names in _WITHIN])
+    within = points.latest([_table(rows, windows, *names) for names in _WITHIN], longer=WEEKS)
     if within is not None:
         return windows[within], None
     since = [one.since for one in sequences if one.state == "alarm" and one.since is not None]

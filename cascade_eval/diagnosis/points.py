@@ -60,6 +60,40 @@ def strongest(tables: Sequence[tuple[Floats, Floats]]) -> int | None:
     return best + 1 if p * (weeks - 1) <= LEVEL else None
 
 
+def latest(tables: Sequence[tuple[Floats, Floats]], *, longer: int) -> int | None:
+    """Find the week from which rates no longer change: the strongest point, and in what follows it again.
+
+    Parameters
+    ----------
+    tables
+        As for `strongest`.
+    longer
+        Weeks after a point are looked at again where there are more of them than this.
+
+    Returns
+    -------
+    int or None
+        Position of the first week after the last change; None where there is none.
+
+    Examples
+    --------
+    A rate that climbs in steps, and one step:
+
+    >>> climbs = np.repeat([[10, 40, 60]], 6, axis=1)
+    >>> latest([(climbs, np.full(climbs.shape, 200))], longer=4)
+    12
+    >>> latest([(climbs[:, :12], np.full((1, 12), 200))], longer=4)
+    6
+    """
+    start = 0
+    found = strongest(tables)
+    while found is not None:
+        start += found
+        rest = [(np.asarray(count)[:, start:], np.asarray(nobs)[:, start:]) for count, nobs in tables]
+        found = strongest(rest) if rest[0][0].shape[1] > longer else None
+    return start or None
+
+
 def _best(tried: int, scores: Sequence[_Score]) -> tuple[float, int]:
     """Return the p-value of the greatest score, times the number of ways it was looked for, and where it is."""
     best = int(np.argmax([one.ratio / max(one.scatter, 1.0) for one in scores]))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cascade_eval import bounds, drift, monitor
+from cascade_eval import bounds, monitor
+from cascade_eval.diagnosis import calm as calm_
 from cascade_eval.diagnosis import comparing
 from cascade_eval.diagnosis.facts import Period
 
@@ -108,6 +109,15 @@ class Sign:
         """Whether its budget is neither shown to hold nor shown to be broken."""
         return not (self.over or self.within or self.empty)
 
+    def mended(self, alpha: float) -> bool:
+        """Whether it was over its budget, escalates more and disagrees less since, and is within it: a cure and no fault."""
+        was_over = self.disagreement.before > self.facts.budget
+        return self.more and self.within and was_over and self.disagreement.down <= alpha
+
+    def suspicious(self, alpha: float) -> bool:
+        """Whether its rate is over its budget, and its own disagreement rose or its own escalation fell."""
+        return self.facts.now.disagreement > self.facts.budget and (self.disagreement.up <= alpha or self.fell)
+
     @property
     def weight(self) -> float:
         """Share of the traffic now."""
@@ -153,11 +163,12 @@ class Reading:
 
     @property
     def undecided(self) -> tuple[Sign, ...]:
-        """Cohorts left undecided, unless they are a small rest of the traffic."""
+        """Cohorts left undecided, unless they are a small rest of the traffic that nothing is seen to be wrong with."""
         open_ = tuple(sign for sign in self.signs if sign.undecided)
         rest = [sign for sign in open_ if sign.cohort]
         families = {sign.facts.family for sign in rest}
         small = all(sum(s.weight for s in rest if s.facts.family == family) < REST for family in families)
+        small = small and not any(sign.suspicious(self.facts.alpha) for sign in rest)
         return tuple(sign for sign in open_ if not sign.cohort) if small else open_
 
 
@@ -189,12 +200,12 @@ def read(facts: Facts) -> Reading:
         now = over[one.cohort] <= facts.alpha or one.alarm is not None
         # A second look at a part of the same cases.
         calm = not now and always[one.cohort] <= facts.alpha / 5 and one.now.disagreement > one.budget
-        within = one.alarm is None and _within(one, moves[one.cohort], facts.alpha)
+        within = one.alarm is None and calm_.within(one, moves[one.cohort], facts.alpha)
         signs.append(
             Sign(
                 one, disagreement, escalation, share, cheap, over[one.cohort], now or calm,
                 _over(one, "before") <= facts.alpha and from_start(one),
-                within, calm or (within and _by_calm(one, facts.alpha)),
+                within, calm or (within and calm_.decide(one, facts.alpha)),
                 bool(facts.before) and _is_new(share),
                 disagreement.up <= _rise(facts),
                 less[one.cohort] <= own or (one.cohort, False) in found,
@@ -289,36 +300,6 @@ def from_start(one: CohortFacts) -> bool:
     return bool(all_ == 0 or bad > one.budget * all_)
 
 
-def _within(one: CohortFacts, moves: Sequence[Moved], alpha: float) -> bool:
-    """Whether now shows the budget to hold, or more weeks do and nothing of now speaks against it."""
-    if _shown(one.now, one.budget, alpha):
-        return True
-    if moves[0].up <= alpha or one.now.disagreement > one.budget:
-        return False
-    return one.shown or (moves[1].down > alpha / 5 and _calm(one, alpha))
-
-
-def _shown(period: Period, budget: float, alpha: float) -> bool:
-    return float(bounds.p_at_most(period.total("most"), period.total("most_size"), budget)) <= alpha
-
-
-def _by_calm(one: CohortFacts, alpha: float) -> bool:
-    return not _shown(one.now, one.budget, alpha) and _shown(one.calm, one.budget, alpha)
-
-
-def _calm(one: CohortFacts, alpha: float) -> bool:
-    """Whether weeks in which nothing began show the budget to hold, the latest of them not more than the others.
-
-    As long as nothing changes every week is evidence of one rate, and four weeks are an arbitrary part of them.
-    """
-    if not _shown(one.calm, one.budget, alpha):
-        return False
-    bad, all_ = one.calm.most, one.calm.most_size
-    weeks = range(1, min(len(one.now.compared), len(all_) - 1) + 1)
-    late = (comparing.rose(bad[:-n].sum(), all_[:-n].sum(), bad[-n:].sum(), all_[-n:].sum()) for n in weeks)
-    return not any(p <= alpha / 5 for p in late)
-
-
 def _rise(facts: Facts) -> float:
     """Level at which a cohort's disagreement rose; stricter where the week in which it began was looked for."""
     return facts.alpha / 5 if len(facts.windows) > 2 else facts.alpha
@@ -365,52 +346,6 @@ def _share_p(signs: Iterable[Sign], cohort: Cohort) -> tuple[float, float]:
     return sign.share.up, sign.share.down
 
 
-def roots(reading: Reading) -> tuple[Sign, ...]:
-    """Cohorts over budget that no other cohort over budget explains; all cases where no cohort is.
-
-    A cohort is explained by one of another family without whose cases it would be within its budget: Portuguese requests
-    go to every department, and every department looks worse.
-    """
-    over = sorted((s for s in reading.signs if s.over and s.cohort), key=_excess, reverse=True)
-    kept = [s for s in over if not any(_explained(reading, s, by) for by in over if by is not s)]
-    kept = [s for s in kept if not _mirrored(reading, s, over)]
-    if kept or over:
-        return tuple(kept or over)
-    return (reading.overall,) if reading.overall.over else ()
-
-
-def _excess(sign: Sign) -> float:
-    low, _ = bounds.rate([sign.facts.now.total("disagreed")], [sign.compared])
-    return float(low[0]) / sign.facts.budget
-
-
-def _explained(reading: Reading, sign: Sign, by: Sign) -> bool:
-    left = reading.facts.without.get((sign.cohort, by.cohort))
-    if left is None:
-        return False
-    if set(by.cohort) < set(sign.cohort):
-        rest = reading.facts.without.get((by.cohort, sign.cohort))
-        return rest is not None and rest[1] > 0 and rest[0] / rest[1] > by.facts.budget
-    fine = left[1] > 0 and left[0] / left[1] <= sign.facts.budget
-    return fine and _excess(sign) < _excess(by)
-
-
-def _mirrored(reading: Reading, sign: Sign, named: Iterable[Sign]) -> bool:
-    """Whether a cohort is within budget without the cases of all the named ones of another column, one of them worse."""
-    groups: dict[tuple[str, ...], list[Sign]] = {}
-    for one in named:
-        if not set(one.facts.family) & set(sign.facts.family):
-            groups.setdefault(one.facts.family, []).append(one)
-    count, size = sign.facts.now.total("disagreed"), sign.compared
-    for group in groups.values():
-        left = [reading.facts.without.get((sign.cohort, one.cohort)) for one in group]
-        rest = [count - sum(count - one[0] for one in left if one), size - sum(size - one[1] for one in left if one)]
-        fine = all(left) and rest[1] > 0 and rest[0] <= sign.facts.budget * rest[1]
-        if fine and max(_excess(one) for one in group) > _excess(sign):
-            return True
-    return False
-
-
 def spread(reading: Reading) -> tuple[Sign, ...]:
     """Cohorts whose disagreement rose together, where no cohort of any family was spared; else none.
 
@@ -425,10 +360,26 @@ def spread(reading: Reading) -> tuple[Sign, ...]:
         if not rose:
             return ()
         odds = float(np.exp(np.mean([np.log(comparing.odds_ratio(sign.disagreement)) for sign in rose])))
-        if _spared(reading, mine, np.sqrt(odds)):
+        if (
+            _spared(reading, mine, np.sqrt(odds))
+            or _quiet(reading, mine, np.sqrt(odds))
+            or not _others_rose(reading, mine)
+        ):
             return ()
         found += rose
     return together(found)
+
+
+def _others_rose(reading: Reading, signs: Sequence[Sign]) -> bool:
+    """Whether disagreement rose in the others together, too, when the cohort that rose most is left out."""
+    most = min(signs, key=lambda sign: sign.disagreement.up)
+    rest = [sign.disagreement for sign in signs if sign is not most and sign.disagreement.known]
+    if not rest:
+        return True
+    [spread, *_] = _scatters([sign.facts for sign in signs], reading.overall.facts, 0)
+    known = spread if spread.df >= comparing.FREE else comparing.Scatter(1.0, comparing.MANY)
+    counts = [(one.before * one.size_before, one.size_before, one.now * one.size, one.size) for one in rest]
+    return comparing.together(*np.array(counts).T, spread=known)[1] <= reading.facts.alpha
 
 
 def together(signs: Sequence[Sign]) -> tuple[Sign, ...]:
@@ -439,6 +390,15 @@ def together(signs: Sequence[Sign]) -> tuple[Sign, ...]:
 def largest(signs: Sequence[Sign]) -> int:
     """Most signs of one family: two columns tell the same cases apart twice."""
     return max(Counter(sign.facts.family for sign in signs).values(), default=0)
+
+
+def risen(reading: Reading, sign: Sign) -> bool:
+    """Whether its disagreement rose, adjusted over the cohorts of its family that are over budget: of many, one rises by chance."""
+    over = [one for one in reading.of(sign.facts.family) if one.over]
+    if sign not in over:
+        return sign.rose
+    adjusted = bounds.holm([one.disagreement.up for one in over])
+    return sign.rose and bool(adjusted[over.index(sign)] <= _rise(reading.facts))
 
 
 def relieved(reading: Reading) -> bool:
@@ -452,11 +412,32 @@ def _spared(reading: Reading, signs: Sequence[Sign], odds: float) -> bool:
     """Whether the odds of disagreement in some cohort are shown to have grown by less than `odds`, if at all."""
     from scipy.special import ndtri
 
-    alpha, looked = reading.facts.alpha, [sign for sign in signs if sign.disagreement.known]
+    looked = sum(sign.disagreement.known for sign in signs)
     # One of many small cohorts looks spared by chance.
-    errors = float(ndtri(1 - alpha / max(len(looked), 1)))
-    quiet = [sign for sign in looked if min(sign.disagreement.up, sign.cheap.down) > alpha]
-    return any(comparing.odds_ratio(sign.disagreement, errors=errors) < odds for sign in quiet)
+    errors = float(ndtri(1 - reading.facts.alpha / max(looked, 1)))
+    return any(comparing.odds_ratio(one, errors=errors) < odds for one in _unmoved(reading, signs))
+
+
+def _quiet(reading: Reading, signs: Sequence[Sign], odds: float) -> bool:
+    """Whether cohorts in which nothing moved grew by less than `odds` together: then not every cohort got worse.
+
+    That spares none of them by name, and leaves open which cohort alone did.
+    """
+    from scipy.special import ndtri
+
+    found = _unmoved(reading, signs)
+    if not found:
+        return False
+    # The fewer they are, the likelier it is that chance chose them.
+    part = len(found) / sum(sign.disagreement.known for sign in signs)
+    return comparing.shared_odds_ratio(found, errors=float(ndtri(1 - reading.facts.alpha * part))) < odds
+
+
+def _unmoved(reading: Reading, signs: Sequence[Sign]) -> list[Moved]:
+    """How disagreement moved where neither it nor the first tier's agreement is seen to have got worse."""
+    level = _rise(reading.facts)
+    known = [sign for sign in signs if sign.disagreement.known]
+    return [sign.disagreement for sign in known if not sign.rose and sign.cheap.down > level]
 
 
 def localised(reading: Reading, sign: Sign) -> bool:
@@ -464,27 +445,6 @@ def localised(reading: Reading, sign: Sign) -> bool:
     # Of rises that were noticed the estimate is too large.
     odds = comparing.odds_ratio(sign.disagreement, errors=-comparing.BOUND)
     return _spared(reading, [one for one in reading.of(sign.facts.family) if one is not sign], odds)
-
-
-def by_mix(reading: Reading) -> tuple[Sign, ...]:
-    """Cohorts whose shares alone take all cases together over their budget; none where something moved inside cohorts.
-
-    It did not where no cohort disagrees more than it did, and shares explain at least half of the rise (Kitagawa).
-    """
-    mixed = tuple(sign for sign in reading.mixed if sign.facts.family == reading.mixed[0].facts.family)
-    if roots(reading) != (reading.overall,) or not mixed:
-        return ()
-    mine = reading.of(mixed[0].facts.family)
-    if any(sign.rose or sign.less for sign in mine):
-        return ()
-    kept = [np.array([_kept(getattr(sign.facts, side)) for sign in mine]) for side in ("before", "now")]
-    rates = [np.nan_to_num([getattr(sign.disagreement, side) for sign in mine]) for side in ("before", "now")]
-    split = drift.kitagawa(rates[0] * kept[0], kept[0], rates[1] * kept[1], kept[1])
-    return mixed if 2 * split.mix >= split.total > 0 else ()
-
-
-def _kept(period: Period) -> float:
-    return period.total("decisions") - period.total("escalated")
 
 
 def gate_alone(signs: Sequence[Sign]) -> bool:
@@ -515,15 +475,10 @@ def answers_worse(reading: Reading, sign: Sign) -> bool:
     return sign.cheap.down <= reading.facts.alpha and not gate_alone((sign,))
 
 
-def apart(reading: Reading, signs: Sequence[Sign]) -> tuple[Sign, ...]:
-    """Leave out the columns of which some cohort is explained by a cohort of another column: they only mirror it."""
-    mirrors = {
-        s.facts.family
-        for s in signs
-        if any(by.facts.family != s.facts.family and _explained(reading, s, by) for by in signs)
-        or _mirrored(reading, s, signs)
-    }
-    return tuple(sign for sign in signs if sign.facts.family not in mirrors) or tuple(signs)
+def mended(reading: Reading) -> tuple[Sign, ...]:
+    """Cohorts that escalate more for having been over budget, and all cases where such a cohort is among them."""
+    found = tuple(sign for sign in reading.signs if sign.mended(reading.facts.alpha))
+    return (reading.overall, *found) if found and reading.overall not in found else found
 
 
 def sharpest(signs: Sequence[Sign]) -> tuple[Sign, ...]:

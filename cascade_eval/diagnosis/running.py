@@ -10,10 +10,10 @@ from cascade_eval.diagnosis import measuring, treatments, tree
 from cascade_eval.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cascade_eval.diagnosis.facts import Facts
-    from cascade_eval.diagnosis.nouns import Diagnosis
+    from cascade_eval.diagnosis.nouns import Cause, Diagnosis
     from cascade_eval.monitor import Row
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
@@ -122,7 +122,21 @@ def _treated(diagnosis: Diagnosis, facts: Facts, suite: Suite, traffic: Traffic)
         else one
         for one in diagnosis.causes
     )
-    return replace(diagnosis, causes=causes)
+    return replace(diagnosis, causes=tuple(_once(causes)))
+
+
+def _once(causes: Sequence[Cause]) -> Iterator[Cause]:
+    """Leave out what an earlier cause asks for already, step by step the same."""
+    asked: set[tuple[str, ...]] = set()
+    for cause in causes:
+        # Beside a change, "leave the gate as it is" would contradict it.
+        new = tuple(
+            one
+            for one in cause.treatments
+            if one.steps not in asked and not (one.kind == "leave alone" and asked and not one.steps)
+        )
+        asked |= {one.steps for one in new if one.steps}
+        yield replace(cause, treatments=new)
 
 
 def _monday(window: str) -> dt.datetime:

@@ -30,6 +30,21 @@ def names(signs: Sequence[Sign]) -> str:
     return ", ".join(shown) + (f" and {len(signs) - 4} more" if len(signs) > 4 else "")
 
 
+def verb(signs: Sequence[Sign], one: str, many: str) -> str:
+    """Return the word that goes with the names of these cohorts."""
+    return one if len(signs) == 1 else many
+
+
+def shifted(signs: Sequence[Sign], what: str) -> str:
+    """How a rate moved in some cohorts, the first few with figures; all of them moved the same way."""
+    if len(signs) == 1:
+        return moved(signs[0].label, what, getattr(signs[0], what))
+    found = [(sign.label, getattr(sign, what)) for sign in signs[:3]]
+    way = "fell" if found[0][1].now < found[0][1].before else "rose"
+    told = ", ".join(f"{label} (from {' to '.join(apart(one.before, one.now))})" for label, one in found)
+    return f"{what} {way} in {told}" + (f" and {len(signs) - 3} more" if len(signs) > 3 else "")
+
+
 def period(windows: Sequence[str]) -> str:
     """Name some weeks."""
     if not windows:

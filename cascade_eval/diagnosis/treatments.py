@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cascade_eval import budgets, proposals, traffic
+from cascade_eval.cascade import Leaf
 from cascade_eval.diagnosis import changes, escalating
 from cascade_eval.diagnosis.audits import ask_for_an_audit, promised_each, shell
 from cascade_eval.diagnosis.escalating import alone, escalate_more, route
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cascade_eval.cascade import Cascade
+    from cascade_eval.cascade import Cascade, Tier
     from cascade_eval.diagnosis.nouns import CauseName
     from cascade_eval.monitor import Cohort
     from cascade_eval.proposals import Threshold
@@ -54,7 +55,7 @@ class _Setting(NamedTuple):
     cause: Cause
     suite: Suite
     cases: Traffic
-    sha256: str
+    every: Traffic
 
     @property
     def cohorts(self) -> tuple[Cohort, ...]:
@@ -97,7 +98,7 @@ def for_cause(cause: Cause, suite: Suite, cases: Traffic, *, since: dt.datetime 
     >>> made.kind, made.steps
     ('leave alone', ())
     """
-    setting = _Setting(cause, suite, cases if since is None else _since(cases, since), cases.sha256())
+    setting = _Setting(cause, suite, cases if since is None else _since(cases, since), cases)
     return tuple(_BY_CAUSE[cause.name](setting))
 
 
@@ -121,7 +122,7 @@ def _since(cases: Traffic, since: dt.datetime) -> Traffic:
 
 
 def _saturation(of: _Setting) -> Iterator[Treatment]:
-    made = escalate_more(of.suite, of.cases, of.cause.cascade, of.cohorts, chosen_on=of.sha256)
+    made = escalate_more(of.suite, of.cases, of.cause.cascade, of.cohorts, part_of=of.every)
     yield from made
     yield recalibrate(of.suite, of.cases, of.cause.cascade, of.cohorts)
     undecided = [cohort for one in made if one.kind == "route to the flagship" for cohort in one.cohorts]
@@ -133,8 +134,8 @@ def _drifted(of: _Setting) -> Iterator[Treatment]:
     student = retrain(of.suite, of.cases, of.cause.cascade, of.cause.cohorts)
     if student is not None:
         yield student
-    for made in escalate_more(of.suite, of.cases, of.cause.cascade, ((),), chosen_on=of.sha256):
-        if made.kind == "use the flagship alone":
+    for made in escalate_more(of.suite, of.cases, of.cause.cascade, ((),), part_of=of.every):
+        if made.kind == "use the flagship alone" and not made.evidence["more labels would not help"]:
             yield ask_for_an_audit(of.suite, of.cases, of.cause.cascade)
         yield made
 
@@ -170,7 +171,7 @@ def _healthy(of: _Setting) -> Iterator[Treatment]:
 
 def _shifted(of: _Setting) -> Iterator[Treatment]:
     if of.cause.test == "audit":
-        yield from escalate_more(of.suite, of.cases, of.cause.cascade, [()], chosen_on=of.sha256)
+        yield from escalate_more(of.suite, of.cases, of.cause.cascade, [()], part_of=of.every)
         return
     extra = " A certified threshold was certified for the earlier mix: choose it again on these cases."
     yield leave_alone(of.suite, of.cases, of.cause.cascade, of.cause.cohorts, extra=extra)
@@ -209,7 +210,7 @@ _BY_CAUSE: Mapping[CauseName, Callable[[_Setting], Iterator[Treatment]]] = {
 
 
 def choose_threshold(suite: Suite, cases: Traffic, cascade: str, at_most: float | None = None) -> Treatment:
-    """Choose the laxest certified threshold: in each cohort where the suite promises something of each, else overall.
+    """Choose the laxest certified threshold that keeps what is promised: in each cohort, and overall.
 
     Parameters
     ----------
@@ -223,10 +224,8 @@ def choose_threshold(suite: Suite, cases: Traffic, cascade: str, at_most: float 
     Treatment
         "choose a threshold", or "ask for an audit" with the labelled cases it would take where none is certified.
     """
-    per = promised_each(suite)
-    target = _target(suite, per) if at_most is None else at_most
     tier = escalating.gate_of(suite, cases, cascade, ((),))
-    made = proposals.threshold(suite, cases, at_most=target, cascade=cascade, tier=tier.name, per=per)
+    made, per, target = _strictest(suite, cases, cascade, tier, at_most)
     command = shell(
         "threshold", suite, cases.name, "--cascade", cascade, "--tier", tier.name, *(word for column in per for word in ("--per", column)),
         "--disagreement", f"at most {_percent(target)}",
@@ -249,7 +248,9 @@ def choose_threshold(suite: Suite, cases: Traffic, cascade: str, at_most: float 
             evidence={**first.evidence, "labelled": float(made.labelled)},
         )
     current = suite.cascade(cascade)
-    changed = changes.cut(current, current.position(tier.name), made.threshold, chosen_on=made.data_sha256)
+    changed = changes.cut(
+        current, current.position(tier.name), made.threshold, chosen_on=made.chosen_on or made.data_sha256
+    )
     now, after = changes.replays(suite, cases, [current, changed])
     message = (
         f"A threshold of {made.threshold:.6g} on {tier.name} (now {_now(made)}) is certified at {_percent(target)}{where}: "
@@ -280,23 +281,23 @@ def use_a_cascade(suite: Suite, cases: Traffic, cascade: str, at_most: float | N
     Treatment
         "use a cascade", or "leave alone" with the reason where no candidate is certified to cost less.
     """
-    per = promised_each(suite)
-    target = _target(suite, per) if at_most is None else at_most
     current = suite.cascade(cascade)
-    found: list[tuple[Cascade, Threshold]] = []
+    found: list[tuple[Cascade, Threshold, float]] = []
     for candidate in _candidates(suite, cases, current):
         alone_ = replace(suite, cascades=(candidate,))
-        made = proposals.threshold(alone_, cases, at_most=target, cascade=candidate.name, per=per)
+        made, _, target = _strictest(alone_, cases, candidate.name, candidate.tiers[0], at_most)
         if made.threshold is not None:
-            found.append((changes.cut(candidate, 0, made.threshold, chosen_on=made.data_sha256), made))
-    now, *after = changes.replays(suite, cases, [current, *(changed for changed, _ in found)])
+            found.append(
+                (changes.cut(candidate, 0, made.threshold, chosen_on=made.chosen_on or made.data_sha256), made, target)
+            )
+    now, *after = changes.replays(suite, cases, [current, *(changed for changed, _, _ in found)])
     prices = [changes.predicted(replayed, now)["cost"][0] for replayed in after]
     ranked = sorted((price, place) for place, price in enumerate(prices) if price is not None)
     if not ranked or ranked[0][0] >= (1.0 if now.cost.value is None else now.cost.value):
-        message = f"No recorded model has a threshold certified at {_percent(target)} that costs less."
+        message = "No recorded model has a threshold certified for what is promised that costs less."
         return Treatment("leave alone", ((),), message, {}, (), escalating.before(now))
     place = ranked[0][1]
-    changed, made = found[place]
+    changed, made, target = found[place]
     message = (
         f"{changed.tiers[0].model} before {changed.flagship.model}, settling at {made.threshold:.6g}, is certified at "
         f"{_percent(target)}: bound {_percent(made.bound)}. {escalating.moves(now, after[place])} Chosen on these cases, "
@@ -379,6 +380,30 @@ def look_beyond(suite: Suite, cases: Traffic, cascade: str) -> Treatment:
 
 
 # Words
+
+
+def _strictest(
+    suite: Suite, cases: Traffic, cascade: str, tier: Tier, at_most: float | None
+) -> tuple[Threshold, tuple[str, ...], float]:
+    """Certify a threshold for each promise about disagreement; return the one that keeps all of them, or the first that fails.
+
+    What keeps 8% in every language may break 4% of all cases.
+    """
+    each = promised_each(suite)
+    wanted = [(each, _target(suite, each) if at_most is None else at_most)]
+    whole = any(one.metric == "disagreement" and one.scope.kind == "overall" for one in suite.budgets)
+    if each and whole and at_most is None:
+        wanted.append(((), _target(suite, ())))
+    found = [
+        (proposals.threshold(suite, cases, at_most=target, cascade=cascade, tier=tier.name, per=per), per, target)
+        for per, target in wanted
+    ]
+    none = [one for one in found if one[0].threshold is None]
+    if none:
+        return none[0]
+    assert isinstance(tier.gate, Leaf)
+    sign = 1.0 if tier.gate.surer == "higher" else -1.0
+    return max(found, key=lambda one: sign * (one[0].threshold or 0.0))
 
 
 def _target(suite: Suite, per: tuple[str, ...]) -> float:

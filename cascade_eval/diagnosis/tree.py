@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cascade_eval.diagnosis import causes, others, sentences
+from cascade_eval.diagnosis import causes, others, roots, sentences
 from cascade_eval.diagnosis import reading as reading_
 from cascade_eval.diagnosis.nouns import Cause, Diagnosis, Step
 
@@ -54,7 +54,7 @@ def _decided(reading: Reading, conclusive: Sequence[Cause]) -> bool:
     if len(reading.facts.tiers) == 1:
         return any(cause.name == "single-model overspend" for cause in conclusive)
     named = {cohort for cause in conclusive for cohort in cause.cohorts}
-    over = [sign for sign in reading_.roots(reading) if sign.cohort not in named and not reading_.by_mix(reading)]
+    over = [sign for sign in roots.find(reading) if sign.cohort not in named and not roots.by_mix(reading)]
     suspended = any(cause.name == "verifier regression" for cause in conclusive)
     return not reading.undecided and (not over or suspended or _everywhere(conclusive))
 
@@ -77,10 +77,18 @@ def healthy(reading: Reading) -> Cause:
         ((),),
         True,
         "audit",
-        "Disagreement is shown to be within budget overall and in every cohort, and nothing else that was measured moved.",
+        f"Disagreement is shown to be within budget overall and in every cohort, and {_quiet(reading)}.",
         tuple(evidence),
         ("a cohort that is not told apart here", "a fixed judge set that moves"),
     )
+
+
+def _quiet(reading: Reading) -> str:
+    if reading_.mended(reading):
+        return "escalation rose where it had to"
+    if any(sign.less for sign in reading.signs):
+        return "escalation fell without harm to it"
+    return "nothing else that was measured moved"
 
 
 def undecided(reading: Reading, suspects: Sequence[Cause]) -> Cause:
@@ -100,9 +108,9 @@ def undecided(reading: Reading, suspects: Sequence[Cause]) -> Cause:
             "changed is not known."
         )
     elif not left:
-        over = reading_.roots(reading)
+        over = roots.find(reading)
         message = (
-            f"{sentences.names(over)} is over budget, and why cannot be told: "
+            f"{sentences.names(over)} {sentences.verb(over, 'is', 'are')} over budget, and why cannot be told: "
             f"{'too few cases of other cohorts, or of earlier weeks, were compared' if facts.before else 'there is no earlier week'}."
         )
     else:
@@ -139,14 +147,26 @@ def _notes(reading: Reading) -> tuple[str, ...]:
     notes = list(facts.notes)
     if len(facts.windows) > 1:
         notes.append(f"Reference {sentences.period(facts.before)}; now {sentences.period(facts.now)}.")
-    for sign in reading.signs:
-        if sign.facts.pooled:
-            notes.append(f"{sign.label} stands for {', '.join(sign.facts.pooled[:6])}.")
-        if sign.less and sign.within:
-            notes.append(f"{sentences.moved(sign.label, 'escalation', sign.escalation)}, and it is within its budget.")
+    pooled = [sign for sign in reading.signs if sign.facts.pooled]
+    notes += [f"{sign.label} stands for {', '.join(sign.facts.pooled[:6])}." for sign in pooled]
+    less = [sign for sign in reading.signs if sign.less and sign.within]
+    if less:
+        each = "it is within its budget" if len(less) == 1 else "each of them is within its budget"
+        notes.append(f"{_capital(sentences.shifted(less, 'escalation'))}, and {each}.")
+    cured = [sign for sign in reading_.mended(reading) if sign.cohort] or list(reading_.mended(reading))
+    if cured:
+        over = sentences.verb(cured, "it was over its budget", "they were over their budgets")
+        now = sentences.verb(cured, "is within it now", "are within them now")
+        told = _capital(sentences.shifted(cured, "escalation"))
+        notes.append(f"{told}; {over} {sentences.period(facts.before)}, and {now}.")
     if facts.money is None and len(facts.tiers) > 1:
         notes.append("What calls cost is not recorded, so money was not looked at.")
     return tuple(notes)
+
+
+def _capital(text: str) -> str:
+    """Begin a sentence, unless with a cohort's name, which is written as budgets write it."""
+    return text[0].upper() + text[1:] if text.startswith("escalation") else text
 
 
 # --- tests ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,13 @@ BUILT_IN: Final = (
 
 
 def names() -> tuple[str, ...]:
-    """Return every kind that can be imported."""
+    """Return every kind that can be imported.
+
+    Examples
+    --------
+    >>> names()[:4]
+    ('otel', 'openinference', 'litellm', 'langfuse')
+    """
     return (*BUILT_IN, *sorted(set(_installed()) - set(BUILT_IN)))
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from cascade_eval.monitor.judging import judge
 from cascade_eval.monitor.movements import LOOKS
 from cascade_eval.monitor.namesakes import known_as, namesake
-from cascade_eval.monitor.nouns import KINDS, Change, Cohort, Finding, Findings, Kind, Row, Watched, label
+from cascade_eval.monitor.nouns import KINDS, Change, Cohort, Finding, Findings, Kind, Row, Watched, check_week, label
 from cascade_eval.monitor.rows import WHOLE, fixed, gone, weekly, whole
-from cascade_eval.monitor.stragglers import without_late
+from cascade_eval.monitor.stragglers import without_future, without_late
 
 __all__ = [
     "KINDS",
@@ -24,6 +24,7 @@ __all__ = [
     "Kind",
     "Row",
     "Watched",
+    "check_week",
     "fixed",
     "gone",
     "judge",
@@ -32,5 +33,6 @@ __all__ = [
     "namesake",
     "weekly",
     "whole",
+    "without_future",
     "without_late",
 ]

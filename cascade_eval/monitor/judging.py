@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def judge(
     *,
     confidence: float = 0.95,
     at: float = sequential.ALARM,
+    since: str | None = None,
 ) -> Findings:
     """Read the rows of any number of weeks.
 
@@ -34,6 +36,9 @@ def judge(
         One minus the level of tests and bounds.
     at
         Where a restarted sequence raises its alarm: the mean number of weeks to a false one is at least this.
+    since
+        Leave out earlier weeks, such as those before ``2026-W28``. An alarm that stands in the last week stands all the
+        same: leaving out the weeks that raised it is no way to end it.
 
     Returns
     -------
@@ -56,6 +61,7 @@ def judge(
     ('alarm', '2026-W23')
     """
     _check(rows)
+    every, rows = rows, [row for row in rows if since is None or row.window >= since]
     production: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.kind == "production":
@@ -67,9 +73,15 @@ def judge(
     notes: list[str] = []
     for cascade, mine in production.items():
         moved, split = _escalation(cascade, _alike(mine), alpha, confidence)
-        for sequence, alarms in sequences.run(cascade, mine, promised, alpha, at, sequences.jumps(moved)):
+        standing = _standing(cascade, every, promised, alpha, at) if since is not None else {}
+        for one in sequences.run(cascade, mine, promised, alpha, at, sequences.jumps(moved)):
+            sequence, alarms = one if one[0].state == "alarm" else standing.get(one[0].cohort, one)
             watched.append(sequence)
             found += alarms
+            if sequence is not one[0]:
+                notes.append(
+                    f"{cascade}: the alarm of {label(sequence.cohort)} stands since {sequence.since}, before {since}"
+                )
         found += moved
         changes += split
         notes += _notes(cascade, mine, watched)
@@ -79,6 +91,15 @@ def judge(
     windows = {cascade: tuple(sorted({row.window for row in mine})) for cascade, mine in production.items()}
     ordered = sorted(found, key=lambda f: (not (f.alarm and f.standing), not f.alarm, f.first, f.test, f.cohort))
     return Findings(tuple(ordered), tuple(watched), tuple(changes), windows, tuple(notes))
+
+
+def _standing(
+    cascade: str, rows: Sequence[Row], promised: Sequence[budgets.Budget], alpha: float, at: float
+) -> dict[Cohort, tuple[Watched, list[Finding]]]:
+    """Sequences over all weeks whose alarm stands in the last one, by cohort."""
+    mine = [row for row in rows if row.cascade == cascade and row.kind == "production"]
+    runs = sequences.run(cascade, mine, promised, alpha, at)
+    return {one.cohort: (one, alarms) for one, alarms in runs if one.state == "alarm"}
 
 
 def _check(rows: Sequence[Row]) -> None:
@@ -122,6 +143,7 @@ def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Ite
             f"{cascade}: {complete} complete week{'' if complete == 1 else 's'}; movements of escalation are looked at from {movements.REFERENCE}, and "
             f"compared with the first {movements.REFERENCE}"
         )
+    yield from _gaps(cascade, sorted({row.window for row in rows}))
     last = max(rows, key=lambda row: row.window)
     others = {row.window for row in rows if row.definition != last.definition}
     if others:
@@ -129,8 +151,35 @@ def _notes(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Ite
             f"{cascade}: {len(others):,} earlier weeks, the last {max(others)}, were measured under another definition of the "
             "cascade or of agreement; they can raise an alarm, and prove nothing about this one"
         )
+    yield from _unwatched(cascade, rows, [sequence for sequence in watched if sequence.cascade == cascade])
     if not any(sequence.cascade == cascade for sequence in watched):
         yield f"{cascade}: no budget 'disagreement: … at most …', so nothing is watched. Write one for overall and each cohort."
+
+
+def _unwatched(cascade: str, rows: Sequence[Row], watched: Sequence[Watched]) -> Iterator[str]:
+    """Say which cohorts are over every budget there is, and have none of their own."""
+    most = max((sequence.budget for sequence in watched), default=1.0)
+    spoken = {sequence.cohort for sequence in watched}
+    last = max(row.window for row in rows)
+    for row in rows:
+        if row.window == last and row.cohort not in spoken and (row.disagreement_low or 0.0) > most:
+            yield (
+                f"{cascade}: the flagship disagrees with {budgets.show(row.disagreement, 'rate')} of the unescalated answers of "
+                f"{label(row.cohort)} in {last} (at least {budgets.show(row.disagreement_low, 'rate')}), and no budget speaks of it"
+            )
+
+
+def _gaps(cascade: str, windows: Sequence[str]) -> Iterator[str]:
+    """Say which weeks are missing among the others: what is not handed in raises no alarm."""
+    pairs = [(a, b, sequences.number(b) - sequences.number(a) - 1) for a, b in itertools.pairwise(windows)]
+    gaps = [(a, b, missing) for a, b, missing in pairs if missing > 0]
+    if gaps:
+        before, after, _ = gaps[-1]
+        total = sum(missing for *_, missing in gaps)
+        yield (
+            f"{cascade}: no case of {total:,} week{'' if total == 1 else 's'} between others, lately between {before} and "
+            f"{after}: whether promises held then nobody knows"
+        )
 
 
 def _promise(sequences_: int, at: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from cascade_eval.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -141,6 +143,29 @@ def label(cohort: Cohort) -> str:
     ('language=pt', 'overall')
     """
     return ",".join(f"{column}={value}" for column, value in cohort) or "overall"
+
+
+def check_week(text: str) -> str:
+    """Return an ISO week, or raise UsageError where the calendar has none such.
+
+    Examples
+    --------
+    >>> check_week("2026-W53")
+    '2026-W53'
+    >>> check_week("2026-28")
+    Traceback (most recent call last):
+    cascade_eval.errors.UsageError: '2026-28' is not an ISO week. Write it as '2026-W28'.
+    """
+    import datetime as dt
+
+    year, separator, week = text.partition("-W")
+    try:
+        dt.date.fromisocalendar(int(year), int(week), 1)
+    except ValueError:
+        separator = ""
+    if not separator or len(week) != 2:
+        raise UsageError(f"'{text}' is not an ISO week. Write it as '2026-W28'.")
+    return text
 
 
 @dataclass(frozen=True)

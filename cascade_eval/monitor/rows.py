@@ -16,9 +16,9 @@ from cascade_eval.counts import UNKNOWN, UNSAMPLED, Counts, states
 from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
 from cascade_eval.metrics.parts import short
 from cascade_eval.monitor import namesakes, users
-from cascade_eval.monitor.nouns import Cohort, Kind, Row
+from cascade_eval.monitor.nouns import Cohort, Kind, Row, check_week
 from cascade_eval.prices import parse as parse_prices
-from cascade_eval.suite import counting, evaluation
+from cascade_eval.suite import counting, evaluation, resemblance
 from cascade_eval.traffic import Field
 
 if TYPE_CHECKING:
@@ -89,6 +89,14 @@ def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     ------
     UsageError
         No time, cases without one, or anything that would keep the suite from being judged.
+
+    Examples
+    --------
+    >>> from cascade_eval import suite, traffic
+    >>> weeks = traffic.open("goldens/incident/cases.parquet")
+    >>> rows = weekly(suite.load("suites/weekly_replay.cascade.yaml"), weeks)
+    >>> [(row.window, dict(row.cohort), row.decisions) for row in rows[:2]]
+    [('2026-W28', {}, 1500), ('2026-W28', {'language': 'en'}, 1430)]
     """
     if Field(None, "decided_at") not in traffic.fields:
         message = (
@@ -100,6 +108,7 @@ def weekly(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) 
     if counted.cases == 0 or counted.span is None:
         raise DataError([Problem("no cases: there is no week to show", traffic.name)])
     _refuse_timeless(counted.counts[plan.cascades[0].name, (WEEK,)], traffic.name)
+    resemblance.refuse_doubled(counted, traffic.name)
     rows = _production(suite, traffic, plan, counted)
     complete = _complete(sorted({row.window for row in rows}), counted.span)
     return tuple(replace(row, complete=row.window in complete) for row in rows)
@@ -117,6 +126,13 @@ def whole(suite: Suite, traffic: Traffic, *, executor: Executor | None = None) -
     ------
     UsageError
         No cases, or anything that would keep the suite from being judged.
+
+    Examples
+    --------
+    >>> from cascade_eval import suite, traffic
+    >>> rows = whole(suite.load("suites/tickets.cascade.yaml"), traffic.open("goldens/tickets/cases.parquet"))
+    >>> rows[0].window, rows[0].decisions, rows[0].escalated
+    ('all', 330, 198)
     """
     plan = _plan(suite, traffic, ())
     counted = counting.count(plan, traffic, executor=executor)
@@ -157,11 +173,18 @@ def fixed(
     ------
     UsageError
         An unknown kind or model, or a set that cannot be compared.
+
+    Examples
+    --------
+    >>> from cascade_eval import suite, traffic
+    >>> held_out = traffic.open("goldens/tickets/cases.parquet")
+    >>> rows = fixed(suite.load("suites/tickets.cascade.yaml"), held_out, window="2026-W28")
+    >>> rows[0].kind, rows[0].agreed, rows[0].answered
+    ('held-out', 211, 330)
     """
     if kind not in {"held-out", "judge"}:
         raise UsageError(f"'{kind}' is not a fixed set.{did_you_mean(kind, ['held-out', 'judge'])}")
-    if not _is_week(window):
-        raise UsageError(f"'{window}' is not an ISO week. Write it as '2026-W28'.")
+    check_week(window)
     if kind == "judge" and model not in traffic.models:
         hint = did_you_mean(model or "", traffic.models)
         raise UsageError(
@@ -201,12 +224,22 @@ def gone(rows: Sequence[Row], kept: Iterable[Row]) -> tuple[Row, ...]:
     >>> [(row.cohort, row.kept, row.reason) for row in gone(old[:1], old)]
     [((('language', 'pt'),), 0, 'no case in this week, measured again')]
     """
-    weeks = {row.key[:4] for row in rows}
+    weeks = {row.key[:4]: row.definition for row in rows}
     have = {row.key for row in rows}
     lost = [row for row in kept if row.key[:4] in weeks and row.key not in have]
     reason = "no case in this week, measured again"
     return tuple(
-        Row(row.suite, row.cascade, row.kind, row.window, row.cohort, complete=row.complete, reason=reason)
+        Row(
+            row.suite,
+            row.cascade,
+            row.kind,
+            row.window,
+            row.cohort,
+            complete=row.complete,
+            reason=reason,
+            definition=weeks[row.key[:4]],
+            origin=row.origin,
+        )
         for row in lost
     )
 
@@ -407,17 +440,6 @@ def _complete(windows: Sequence[str], span: tuple[int, int]) -> set[str]:
         if span[0] <= start + _DAY and span[1] >= start + 6 * _DAY:
             found.add(window)
     return found
-
-
-def _is_week(window: str) -> bool:
-    import datetime as dt
-
-    year, separator, week = window.partition("-W")
-    try:
-        dt.date.fromisocalendar(int(year), int(week), 1)
-    except ValueError:
-        return False
-    return bool(separator) and len(week) == 2
 
 
 def _fixed_needs(

@@ -102,7 +102,7 @@ def recent(windows: Sequence[str], rows: Sequence[Row | None], alarms: NDArray[n
     if last is None:
         return []
     start = int(np.flatnonzero(alarms).max(initial=-1)) + 1
-    numbers = [_number(window) for window in windows]
+    numbers = [number(window) for window in windows]
     return [
         i
         for i in range(start, len(rows))
@@ -110,8 +110,8 @@ def recent(windows: Sequence[str], rows: Sequence[Row | None], alarms: NDArray[n
     ]
 
 
-def _number(window: str) -> int:
-    """Return the number of a week of the calendar; traffic that is looked at as one has none."""
+def number(window: str) -> int:
+    """Return the number of a week of the calendar, counted through the years; traffic that is looked at as one has none."""
     year, separator, week = window.partition("-W")
     return dt.date.fromisocalendar(int(year), 1, 1).toordinal() // 7 + int(week) if separator else 0
 

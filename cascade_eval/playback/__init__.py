@@ -2,7 +2,8 @@
 
 ===============  =====================================================================================================
 `playing`        `Playback`: which case, which calls, and the replay they make
-`answering`      traffic that answers, by case and model; `tape`, a cassette that does, by what was asked
+`rules`          what turns calls into a replay: a suite, or tiers named in its place
+`answering`      traffic that answers, by case and model; `cassette_player`: a cassette that does
 `observed`       calls turned into a replay
 `interception`   between the clients and the network; `overhearing` where real calls are recorded
 `matching`       which recording answers; the nearest where none does
@@ -18,9 +19,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade_eval import errors, metrics, replay
-from cascade_eval.cascade import Cascade, Tier
-from cascade_eval.playback import answering, cassettes, matching, playing, tape
+from cascade_eval import errors
+from cascade_eval.playback import answering, cassette_player, cassettes, matching, playing, rules
 from cascade_eval.playback.cassettes import Exchange
 from cascade_eval.playback.matching import Unmatched
 from cascade_eval.playback.nouns import Adapter, Call, Request, Response, Row
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextvars import ContextVar
 
+    from cascade_eval.cascade import Cascade
     from cascade_eval.suite import Suite
     from cascade_eval.traffic import Traffic
 
@@ -124,13 +125,14 @@ def play(
     >>> played.replay.escalation.value, played.replay.disagreement.value, round(played.replay.cost.value, 3)
     (0.0, 0.0, 0.1)
     """
-    judged, data = _judged(suite, cascade, tiers, agreement, prices, inconclusive)
+    judged, data = rules.find(suite, cascade, tiers, agreement, prices, inconclusive)
     settings = _settings(judged, models, adapters, content, ignore)
     found, columns, base = (source, {}, None) if source is not None else data
     if found is None:
         raise errors.UsageError("what is to be played? Name traffic, a cassette, or a suite.")
     opened = playing.open_source(found, settings, columns=columns, base=base)
-    judged = playing.unflattered(judged, opened)
+    rules.check_tiers(judged, opened)
+    judged = rules.unflattered(judged, opened)
     with playing.playing(Playback(opened, judged, case_header, case_variable, tuple(allow))) as played:
         yield played
 
@@ -174,8 +176,8 @@ def record(
     file = Path(path)
     if file.suffix != ".jsonl":
         raise errors.UsageError(f"a cassette is recorded as '{file.with_suffix('.jsonl').name}', not '{file.name}'.")
-    judged, _ = _judged(suite, cascade, tiers, agreement, prices, inconclusive)
-    source = tape.FromCassette([], file.name, _settings(judged, models, adapters, None, ()))
+    judged, _ = rules.find(suite, cascade, tiers, agreement, prices, inconclusive)
+    source = cassette_player.FromCassette([], file.name, _settings(judged, models, adapters, None, ()))
     with playing.taping(Playback(source, judged, case_header, case_variable), file) as taped:
         yield taped
 
@@ -194,7 +196,7 @@ def recordable_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(
-    judged: playing.Judged,
+    judged: rules.Judged,
     models: Mapping[str, str] | None,
     adapters: Sequence[Adapter],
     content: Callable[[Row], str | None] | None,
@@ -205,54 +207,5 @@ def _settings(
         dict(models or {}),
         content,
         matching.check_ignored(ignore),
-        playing.timeouts(judged.cascade),
+        rules.timeouts(judged.cascade),
     )
-
-
-def _judged(
-    suite: Suite | str | os.PathLike[str] | None,
-    cascade: Cascade | str | None,
-    tiers: Sequence[str] | None,
-    agreement: object,
-    prices: Mapping[str, Any] | None,
-    inconclusive: str | None,
-) -> tuple[playing.Judged, tuple[str | None, Mapping[str, str], Path | None]]:
-    """Return what judges, and the suite's data: its path, its columns, and the folder the path is relative to."""
-    if inconclusive not in {None, "fail", "warn"}:
-        raise errors.UsageError(f"inconclusive must be 'fail' or 'warn', not {inconclusive!r}.")
-    if suite is None:
-        if isinstance(cascade, str):
-            raise errors.UsageError(f"cascade '{cascade}' of which suite? Say suite='….cascade.yaml'.")
-        found = _of_tiers(tiers) if tiers is not None else cascade
-        judged = playing.judged_alone(found, agreement, prices, metrics.Context(()))
-        return playing.replaced(judged, inconclusive), (None, {}, None)
-    if tiers is not None:
-        raise errors.UsageError("the suite says what the tiers are; leave 'tiers' out.")
-    from cascade_eval import suite as suites
-
-    loaded = suite if isinstance(suite, suites.Suite) else suites.load(Path(suite))
-    chosen = cascade if isinstance(cascade, Cascade) else _cascade_of(loaded, cascade)
-    assert loaded.agreement_rule is not None
-    context = metrics.Context((), loaded.confidence, loaded.coverage, loaded.audited)
-    rules = replay.Rules(loaded.agreement_rule, playing.prices_of(loaded.prices))
-    judged = playing.Judged(chosen, rules, context, loaded.inconclusive)
-    if loaded.source.query or loaded.source.importer:
-        return playing.replaced(judged, inconclusive), (None, {}, None)
-    data = (loaded.source.path, loaded.source.columns, loaded.base)
-    return playing.replaced(judged, inconclusive), data
-
-
-def _of_tiers(models: Sequence[str]) -> Cascade:
-    names = list(models)
-    if isinstance(models, str) or not names or len(set(names)) < len(names):
-        raise errors.UsageError(f"tiers are recorded models, each once, the flagship last, not {models!r}.")
-    return Cascade("played", tuple(Tier(name, name) for name in names))
-
-
-def _cascade_of(suite: Suite, name: str | None) -> Cascade:
-    names = [cascade.name for cascade in suite.cascades]
-    if name is None and len(names) > 1:
-        raise errors.UsageError(f"{suite.name} has several cascades; say cascade='{names[0]}' or another of {names}.")
-    if name is not None and name not in names:
-        raise errors.UsageError(f"{suite.name} has no cascade '{name}'.{errors.did_you_mean(name, names)}")
-    return suite.cascade(name or names[0])

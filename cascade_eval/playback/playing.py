@@ -14,19 +14,20 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from cascade_eval import costs, errors, goldens, metrics, replay, traffic
-from cascade_eval.playback import answering, cassettes, interception, matching, observed, overhearing, tape
+from cascade_eval import errors, goldens, traffic
+from cascade_eval.playback import answering, cassette_player, cassettes, interception, matching, observed, overhearing
 from cascade_eval.playback.nouns import Asked, Call
 from cascade_eval.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from cascade_eval.cascade import Cascade
     from cascade_eval.playback.nouns import Request, Response, Row
+    from cascade_eval.playback.rules import Judged
     from cascade_eval.replay import Replay
 
 CASE: ContextVar[str | None] = ContextVar("cascade_eval.playback.CASE", default=None)
@@ -41,28 +42,6 @@ _FORKED = (
     "a call was made in another process, where it is not seen by this one. Make the calls of a case in the process of the "
     "test, in threads or tasks."
 )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What turns calls into a replay.
-
-    Parameters
-    ----------
-    cascade
-        Tiers in order; None where nobody said what they are.
-    rules
-        When answers agree, and prices.
-    context
-        Floors and confidence.
-    inconclusive
-        Policy for verdicts made by comparison.
-    """
-
-    cascade: Cascade | None
-    rules: replay.Rules
-    context: metrics.Context
-    inconclusive: Literal["fail", "warn"] = "fail"
 
 
 @dataclass(eq=False)
@@ -83,7 +62,7 @@ class Playback:
         Hosts that may be reached.
     """
 
-    source: answering.FromTraffic | tape.FromCassette
+    source: answering.FromTraffic | cassette_player.FromCassette
     judged: Judged
     header: str = HEADER
     variable: ContextVar[Any] | None = None
@@ -289,7 +268,7 @@ class Playback:
         """Note what a real call came to."""
         if os.getpid() != self._process:
             self._elsewhere[0] = 1
-        assert isinstance(self.source, tape.FromCassette)
+        assert isinstance(self.source, cassette_player.FromCassette)
         case = self._case_of(request)
         exchange = cassettes.scrubbed(cassettes.Exchange(request, response, case, seconds))
         with self._lock:
@@ -300,7 +279,7 @@ class Playback:
 
     def kept(self) -> list[cassettes.Exchange]:
         """Return what was recorded, in the order in which it was asked: answers come in another each time."""
-        assert isinstance(self.source, tape.FromCassette)
+        assert isinstance(self.source, cassette_player.FromCassette)
         pairs = zip(self._begun, self.source.exchanges, strict=True)
         return [exchange for _, exchange in sorted(pairs, key=lambda pair: pair[0])]
 
@@ -421,7 +400,7 @@ def open_source(
     *,
     columns: Mapping[str, str] | None = None,
     base: Path | None = None,
-) -> answering.FromTraffic | tape.FromCassette:
+) -> answering.FromTraffic | cassette_player.FromCassette:
     """Open what answers: traffic, a golden, records, or a cassette.
 
     Raises
@@ -437,57 +416,7 @@ def open_source(
     path = Path(name) if base is None else base / name
     if "://" not in name and (cassettes.is_cassette(path) or (path.suffix == ".jsonl" and not path.exists())):
         foreign = path.suffix.lower() != ".jsonl"
-        return tape.FromCassette(cassettes.read(path, name), name, settings, foreign=foreign)
+        return cassette_player.FromCassette(cassettes.read(path, name), name, settings, foreign=foreign)
     if (path / "golden.yaml").is_file():
         return answering.FromTraffic(goldens.open(name, columns=columns or {}, base=base).traffic, settings)
     return answering.FromTraffic(traffic.open(name, columns=columns or {}, base=base), settings)
-
-
-def unflattered(judged: Judged, source: answering.FromTraffic | tape.FromCassette) -> Judged:
-    """Return the same without proof of what a threshold chosen on this very data makes good."""
-    if judged.cascade is None or not isinstance(source, answering.FromTraffic):
-        return judged
-    from cascade_eval.suite import evaluation
-
-    problems = evaluation.flattered(judged.cascade, source.recorded)
-    return replace(judged, context=replace(judged.context, problems=problems))
-
-
-def judged_alone(
-    cascade: Cascade | None, agreement_rule: Any, prices: Mapping[str, Any] | None, context: metrics.Context
-) -> Judged:
-    """Return what judges a playback without a suite."""
-    from cascade_eval import agreement
-
-    try:
-        rule = agreement.parse(agreement_rule)
-    except ValueError as error:
-        raise errors.UsageError(str(error)) from error
-    return Judged(cascade, replay.Rules(rule, prices_of(prices)), context)
-
-
-def prices_of(written: Mapping[str, Any] | None) -> costs.Prices:
-    """Read prices as a suite writes them.
-
-    Raises
-    ------
-    UsageError
-        With every problem.
-    """
-    try:
-        return costs.parse(written)
-    except ValueError as error:
-        raise errors.UsageError(str(error).splitlines()) from error
-
-
-def replaced(judged: Judged, inconclusive: str | None) -> Judged:
-    """Return the same under another policy for what is inconclusive, where one is given."""
-    return (
-        judged if inconclusive is None else replace(judged, inconclusive="warn" if inconclusive == "warn" else "fail")
-    )
-
-
-def timeouts(cascade: Cascade | None) -> dict[str, float]:
-    """Return the seconds after which each tier's call no longer counts, by model."""
-    tiers: Sequence[Any] = () if cascade is None else cascade.tiers
-    return {tier.model: tier.timeout for tier in tiers if tier.timeout is not None}

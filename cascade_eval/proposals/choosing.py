@@ -13,6 +13,7 @@ from cascade_eval.errors import DataError, Problem, UsageError
 from cascade_eval.proposals import gates, rates, samples
 from cascade_eval.proposals.nouns import Part, Threshold
 from cascade_eval.replay.decisions import settles
+from cascade_eval.suite import sketches
 from cascade_eval.thresholds import selection
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def threshold(
         at.leaf.threshold, parts, kept[0] if kept else None, bound, after, at.replay.escalation.value, kept[1:],
         at.columns.batch.cases, int(at.frame.sum()), int((at.frame & (at.agrees >= 0)).sum()), len(sample.values),
         traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC), tuple(_notes(at, sample, joint=joint, moved=moved)),
+        sketches.of(traffic, at.leaf.signal, at.tier.model),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from cascade_eval import calibration, signals
 from cascade_eval.errors import DataError, Problem, UsageError, did_you_mean
 from cascade_eval.proposals import gates
+from cascade_eval.suite import sketches
 from cascade_eval.suite.survey import folds
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Calibration:
             models=one.models,
             columns=one.columns,
             cohorts=one.cohorts,
+            cases=one.cases,
         )
 
 
@@ -153,6 +155,7 @@ def calibrate(
         (at.tier.model, at.cascade.flagship.model),
         tuple(per),
         tuple(seen),
+        sketches.of(traffic, at.leaf.signal, at.tier.model),
     )
     return Calibration(
         stored,

@@ -113,6 +113,8 @@ class Threshold:
         When, with zone.
     notes
         What limits the promise.
+    chosen_on
+        Sketch of the cases at this gate, which a suite keeps beside the threshold.
     """
 
     suite: str
@@ -139,6 +141,7 @@ class Threshold:
     data_sha256: str
     created_at: dt.datetime
     notes: tuple[str, ...] = ()
+    chosen_on: str | None = None
 
     @property
     def coverage(self) -> float:
@@ -282,6 +285,8 @@ class Pair:
         When, with zone.
     notes
         What limits the promise.
+    chosen_on
+        Sketch of the cases at each gate, which a suite keeps beside the thresholds.
     """
 
     suite: str
@@ -311,6 +316,7 @@ class Pair:
     data_sha256: str
     created_at: dt.datetime
     notes: tuple[str, ...] = ()
+    chosen_on: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:

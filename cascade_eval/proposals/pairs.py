@@ -14,6 +14,7 @@ from cascade_eval.proposals import gates, rates, samples
 from cascade_eval.proposals.nouns import Pair, Part, Point
 from cascade_eval.replay import UNRESOLVED
 from cascade_eval.replay.decisions import settles
+from cascade_eval.suite import sketches
 from cascade_eval.thresholds import pairs, paths, selection
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def pair(
         at.replay.escalation.value, at.replay.cost.value, tuple(_front(at)) if walked else (), at.columns.batch.cases, int(at.frame.sum()),
         int((at.frame & at.known).sum()), len(at.rows), traffic.name, traffic.sha256(), now or dt.datetime.now(dt.UTC),
         tuple(_notes(at, front=walked)),
+        (sketches.of(traffic, at.leaves[0].signal, first.model), sketches.of(traffic, at.leaves[1].signal, second.model)),
     )  # fmt: skip
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade_eval import atomic, budgets
+from cascade_eval.cascade import Leaf
 from cascade_eval.errors import Problem, UsageError
+from cascade_eval.proposals import gates
 from cascade_eval.proposals.nouns import SLICES, Escalation, Pair, Part, Rate, Threshold
-from cascade_eval.suite import text, write_threshold
+from cascade_eval.suite import load, text, write_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,9 +36,22 @@ def write(path: str | Path, made: Threshold | Escalation | Pair) -> Path:
     Raises
     ------
     UsageError
-        There is no certified threshold, or the file cannot be changed.
+        There is no certified threshold, the gate compares something else by now, or the file cannot be changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cascade_eval import proposals, runs, starter, suite
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path, *_] = starter.init(folder)
+    ...     found = suite.load(path)
+    ...     made = proposals.threshold(found, runs.open(found).traffic, at_most=0.05)
+    ...     changed = write(path, made).name
+    ...     changed, suite.load(path).cascades[0].tiers[0].gate.threshold == made.threshold
+    ('support.yaml', True)
     """
     values = dict(_values(made))
+    _refuse_other(path, made)
     target = Path(path)
     written = _text(target)
     entry = text.read(written, file=made.suite, as_text=lambda _: True).value["cascades"][made.cascade]
@@ -44,9 +59,7 @@ def write(path: str | Path, made: Threshold | Escalation | Pair) -> Path:
     if isinstance(entry, str):
         target, cascade = target.parent / entry, None
         written = _text(target)
-    # A share to escalate looks at no agreement, so it does not spoil the data for a verdict.
-    chosen_on = None if isinstance(made, Escalation) else made.data_sha256
-    for tier, value in values.items():
+    for (tier, value), chosen_on in zip(values.items(), _chosen_on(made), strict=True):
         written = write_threshold(written, cascade, tier, value, chosen_on=chosen_on, file=target.as_posix())
     return atomic.write(target, written.encode())
 
@@ -63,6 +76,33 @@ def _values(made: Threshold | Escalation | Pair) -> Iterator[tuple[str, float]]:
         assert not isinstance(made, Escalation)
         raise UsageError([Problem(f"nothing is written: {made.reason}", made.suite)])
     yield from zip(tiers, values, strict=True)
+
+
+def _refuse_other(path: str | Path, made: Threshold | Escalation | Pair) -> None:
+    """Refuse a suite whose gate is not the one that was looked at: a number of one signal means nothing on another."""
+    found = load(path)
+    tiers, compared = (made.tiers, made.signals) if isinstance(made, Pair) else ((made.tier,), (made.signal,))
+    here = {tier.name: tier.gate for one in found.cascades if one.name == made.cascade for tier in one.tiers}
+    problems = []
+    for tier, signal in zip(tiers, compared, strict=True):
+        leaf = here.get(tier)
+        now = gates.signal(leaf) if isinstance(leaf, Leaf) else None
+        if now != signal:
+            there = "there is no such gate" if now is None else f"it compares '{now}'"
+            message = f"the threshold of '{tier}' was chosen for '{signal}', and now {there}: choose again"
+            problems.append(Problem(message, found.name))
+    if problems:
+        raise UsageError(problems)
+
+
+def _chosen_on(made: Threshold | Escalation | Pair) -> tuple[str | None, ...]:
+    """Return what tells the cases that chose each threshold."""
+    if isinstance(made, Escalation):
+        # A share to escalate looks at no agreement, so it does not spoil the data for a verdict.
+        return (None,)
+    if isinstance(made, Pair):
+        return made.chosen_on or (made.data_sha256, made.data_sha256)
+    return (made.chosen_on or made.data_sha256,)
 
 
 def _text(path: Path) -> str:
@@ -88,7 +128,7 @@ def _of_threshold(made: Threshold) -> Iterator[str]:
     what = "disagreement of kept cases" if made.harm == "disagreement" else "joint harm"
     yield f"{made.cascade} · {made.tier} · {made.signal}: {what} at most {_percent(made.target)}, with a chance of {_percent(made.delta)} to be wrong"
     yield f"threshold: {'none' if made.threshold is None else made.threshold} (now {made.current}): {made.reason}"
-    for part in made.parts if len(made.parts) > 1 or made.threshold is None else ():
+    for part in made.parts if len(made.parts) > 1 else ():
         yield f"  {part.cohort}: {_said(part)}"
     if made.kept is not None and made.escalation is not None:
         yield f"kept: {_rate(made.kept)}; certified bound {_percent(made.bound)}"
@@ -174,7 +214,18 @@ def _rate(one: Rate) -> str:
 
 
 def markdown(made: Threshold | Escalation | Pair) -> str:
-    """Write a proposal as Markdown, for review."""
+    """Write a proposal as Markdown, for review.
+
+    Examples
+    --------
+    >>> from cascade_eval import proposals, runs, suite
+    >>> found = suite.load("suites/digits.cascade.yaml")
+    >>> print(markdown(proposals.escalation(found, runs.open(found).traffic, at=0.3)))
+    # Threshold proposed for current · linear · confidence: escalate 30% of the cases at this gate
+    <BLANKLINE>
+    - threshold: 0.977558 (now 0.9): a plain gate escalates 30.0% of them
+    ...
+    """
     first, *rest = (_escaped(line) for line in lines(made))
     items = "\n".join(f"{'  ' if line.startswith('  ') else ''}- {line.strip()}" for line in rest)
     return f"# Threshold proposed for {first}\n\n{items}\n- made: {made.created_at.isoformat(timespec='seconds')}\n"

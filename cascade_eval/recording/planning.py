@@ -111,6 +111,11 @@ def plan(
     """
     models = _chosen(found, tuple(only))
     sheets, keys, problems = _priced(found, models, environ)
+    cap: int | None = None
+    try:
+        cap = _cap(found, max_usd, max_calls, sheets)
+    except UsageError as error:
+        problems += error.problems
     if problems:
         raise UsageError(problems)
     path, base = (cases, None) if cases is not None else (found.cases, found.base)
@@ -119,7 +124,6 @@ def plan(
     read = questions.read(path, base)
     _check_columns(found, models, read, path)
     folder = Path(output) if output is not None else found.base / (found.output or "recorded")
-    cap = _cap(found, max_usd, max_calls, sheets)
     # Only what is secret: looked up for every line, the rest of the environment would be looked at each time.
     secret = dict.fromkeys([*scrubbing.secrets(environ), *keys.values()])
     named = {f"{number}_API_KEY": value for number, value in enumerate(secret)}

@@ -98,18 +98,21 @@ class Replay:
         for column, value in written.items():
             codes = self._codes((column,)) if value == cohorts.OTHER else self.columns.codes((column,))
             if (value,) not in codes.members:
+                self._check_read((column,))
                 names = [member[0] for member in codes.members]
-                own = [stored.name for stored in self.columns.batch.columns if stored.model is None]
-                if any(need.name not in own for need in cohorts.needs((column,))):
-                    raise KeyError(
-                        f"no column '{column}' was read; 'cohorts:' names columns.{did_you_mean(column, own)}"
-                    )
                 raise KeyError(f"no case has {column}={value}.{did_you_mean(value, names)}")
             chosen &= codes.codes == codes.members.index((value,))
         return replace(self, rows=chosen, cohort={**self.cohort, **written}, siblings=None)
 
     def cohorts(self, *family: str) -> list[Replay]:
-        """Return one slice for each member of a cohort family, sorted; each knows the others."""
+        """Return one slice for each member of a cohort family, sorted; each knows the others.
+
+        Raises
+        ------
+        KeyError
+            This slice has no case, so a loop over its cohorts would assert nothing, or nobody read such a column.
+        """
+        self._check_read(family)
         codes = self._codes(family)
         slices: list[Replay] = []
         for place in sorted(range(len(codes.members)), key=lambda i: codes.members[i]):
@@ -117,7 +120,16 @@ class Replay:
             if rows.any():
                 cohort = {**self.cohort, **cohorts.mapping(family, codes.members[place])}
                 slices.append(replace(self, rows=rows, cohort=cohort, siblings=lambda: slices))
+        if not slices:
+            raise KeyError("no case is in this slice, so it has no cohorts. Ask each cohort for its slice instead.")
         return slices
+
+    def _check_read(self, family: tuple[str, ...]) -> None:
+        """Refuse a column that was not read: all its cases would be one cohort without a name."""
+        own = [stored.name for stored in self.columns.batch.columns if stored.model is None]
+        for column in family:
+            if any(need.name not in own for need in cohorts.needs((column,))):
+                raise KeyError(f"no column '{column}' was read; 'cohorts:' names columns.{did_you_mean(column, own)}")
 
     def _codes(self, family: tuple[str, ...]) -> Codes:
         """Members of a family, small cohorts pooled."""

@@ -40,6 +40,16 @@ def write(
     ------
     UsageError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cascade_eval import evidence, runs, suite
+    >>> judged = runs.evaluate(suite.load("suites/tickets.cascade.yaml"))
+    >>> made = evidence.build([{**judged.record, "suite": "tickets"}], selected={"items": 1, "of": 1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/cascade.html", made).read_text(encoding="utf-8")[:15]
+    '<!DOCTYPE html>'
     """
     target = Path(path)
     if css == "sidecar":

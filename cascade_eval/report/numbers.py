@@ -83,15 +83,17 @@ def plain(value: float | None, digits: int = 3) -> str:
 
     Examples
     --------
-    >>> plain(0.82), plain(-1.25), plain(0.00003), plain(None)
-    ('0.82', '−1.25', '0.00003', 'unknown')
+    >>> plain(0.82), plain(-1.25), plain(0.00003), plain(1e-20), plain(None)
+    ('0.82', '−1.25', '0.00003', '<0.000000000001', 'unknown')
     """
     if value is None:
         return UNKNOWN
     text = f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
     if "e" in text:
-        text = f"{value:.{_MOST_DIGITS}f}".rstrip("0")
-    return text.replace("-", "−")
+        least = 10**-_MOST_DIGITS
+        below = "<" if 0 < value < least else ""
+        text = below + f"{max(value, least) if below else value:.{_MOST_DIGITS}f}".rstrip("0").rstrip(".")
+    return _signed(text)
 
 
 def _decimals(value: float, unit: str) -> int:
@@ -108,7 +110,12 @@ def _digits(value: float, digits: int, avoid: tuple[float, ...]) -> str:
     while digits < _MOST_DIGITS and not all(_same_side(text, value, other) for other in apart):
         digits += 1
         text = f"{value:,.{digits}f}"
-    return text.replace("-", "−")
+    return _signed(text)
+
+
+def _signed(text: str) -> str:
+    """Write a minus as people do, and none before zero."""
+    return text.replace("-", "−" if any(c in "123456789" for c in text) else "")
 
 
 def _same_side(text: str, value: float, other: float) -> bool:

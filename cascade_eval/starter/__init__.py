@@ -39,6 +39,13 @@ def init(folder: str | os.PathLike[str]) -> list[Path]:
     ------
     UsageError
         A file of the same name exists; nothing was written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in init(folder)]
+    ['support.cascade.yaml', 'support.yaml', 'suite.schema.json', 'cases.jsonl', 'golden.yaml']
     """
     root = Path(folder)
     golden = root / "goldens" / "support"
@@ -76,6 +83,13 @@ def demo(folder: str | os.PathLike[str]) -> list[Path]:
     ------
     UsageError
         A file of the same name exists; nothing was written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in demo(folder)]
+    ['healthy.cascade.yaml', 'saturated.cascade.yaml']
     """
     root = Path(folder)
     stories = {

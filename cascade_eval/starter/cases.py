@@ -8,6 +8,7 @@ change, it has only stopped knowing when it is unsure.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PORTUGUESE = 1 / 3
 """Share of Portuguese cases."""
+
+BEGIN, WEEKS = dt.datetime(2026, 9, 7, tzinfo=dt.UTC), 4
+"""The Monday on which the cases begin, and how many weeks they fill evenly."""
 
 SURE, UNSURE = (40, 1), (2, 4)
 """Beta parameters of the two parts."""
@@ -77,9 +81,11 @@ def records(cases: int, *, saturated: bool = False) -> Iterator[dict[str, Any]]:
     for number in range(cases):
         step = int(u[number, 4] * len(STEPS))
         agrees = bool(u[number, 3] < q[number])
-        yield _record(
+        decided = BEGIN + dt.timedelta(weeks=WEEKS) * number / cases
+        record = _record(
             number, str(language[number]), step, float(confidence[number]), float(u[number, 5]), agrees=agrees
         )
+        yield {**record, "decided_at": decided.isoformat(timespec="seconds")}
 
 
 def _record(number: int, language: str, step: int, confidence: float, length: float, *, agrees: bool) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _promises(judged: Judged, cells: Cells, plan: Plan, place: Place) -> Iterato
         limit = verdict.bound.high
         if verdict.metric != "disagreement" or limit is None or verdict.not_measured or cell is None:
             continue
-        if verdict.bound.watched and not float(judged.estimate(metrics.METRICS["disagreement"], cell)) > limit:
+        if verdict.bound.watched and (judged.estimate(metrics.METRICS["disagreement"], cell).value or 0.0) <= limit:
             continue  # weeks before these cases broke the promise: nothing can be tried on these
         if f"sweep.{place.name}" not in cell.counts:
             continue

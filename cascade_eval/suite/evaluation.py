@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cascade_eval import cohorts, metrics, replay, thresholds, verdicts
-from cascade_eval.cascade import Cascade, leaves
+from cascade_eval.cascade import Cascade, Leaf, leaves
 from cascade_eval.errors import DataError, Problem, did_you_mean
 from cascade_eval.prices import parse as parse_prices
-from cascade_eval.suite import advice, checking, counting, records, repeats, resemblance, survey
+from cascade_eval.suite import advice, checking, counting, records, repeats, resemblance, sketches, survey
 from cascade_eval.suite import ages as ages_
 from cascade_eval.suite.judged import Cell, Data, Judged, Watching, routed
 from cascade_eval.verdicts import Estimate, Verdict
@@ -219,7 +219,8 @@ def _judged(
     judged = Judged(cascade, context, overall, cells, baseline=baseline)
     if cascade.name == counting.ALWAYS_FLAGSHIP:
         return judged
-    return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, traffic, watching)))
+    chosen = flattered(cascade, traffic)
+    return replace(judged, verdicts=tuple(_verdicts(suite, judged, data, chosen, watching)))
 
 
 def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traffic, ages: _Ages) -> metrics.Context:
@@ -239,20 +240,21 @@ def _context(suite: Suite, cascade: Cascade, plan: counting.Plan, traffic: Traff
 
 
 class _Ages(NamedTuple):
-    """Ages in days by cascade: of the oldest calibration in use, and of the newest audited case or why it is unknown."""
+    """Ages in days by cascade, or why they are unknown: of the oldest calibration in use, and of the newest audited case."""
 
-    calibration: Mapping[str, float]
+    calibration: Mapping[str, float | str]
     audit: Mapping[str, float | str]
 
     def facts(self, name: str) -> dict[str, float]:
         """Ages of one cascade by metric."""
-        found = {"calibration age": self.calibration.get(name), ages_.AUDIT: self.audit.get(name)}
-        return {metric: age for metric, age in found.items() if isinstance(age, float)}
+        return {metric: age for metric, age in self._of(name).items() if isinstance(age, float)}
 
     def problems(self, name: str) -> dict[str, str]:
         """Why one is not known, by metric."""
-        found = self.audit.get(name)
-        return {ages_.AUDIT: found} if isinstance(found, str) else {}
+        return {metric: why for metric, why in self._of(name).items() if isinstance(why, str)}
+
+    def _of(self, name: str) -> dict[str, float | str | None]:
+        return {"calibration age": self.calibration.get(name), ages_.AUDIT: self.audit.get(name)}
 
 
 def _asks_age(suite: Suite) -> bool:
@@ -260,9 +262,9 @@ def _asks_age(suite: Suite) -> bool:
     return any(budget.metric == ages_.AUDIT for budget in suite.budgets)
 
 
-def _ages(made: counting.Plan, seen: survey.Surveyed, now: dt.datetime) -> dict[str, float]:
-    """Age in days of the oldest stored calibration each cascade uses."""
-    found: dict[str, float] = {}
+def _ages(made: counting.Plan, seen: survey.Surveyed, now: dt.datetime) -> dict[str, float | str]:
+    """Age in days of the oldest stored calibration each cascade uses, or why nobody knows it."""
+    found: dict[str, float | str] = {}
     for cascade in made.cascades:
         files = {
             leaf.calibrate.file
@@ -271,8 +273,10 @@ def _ages(made: counting.Plan, seen: survey.Surveyed, now: dt.datetime) -> dict[
             if leaf.calibrate is not None and leaf.calibrate.file is not None
         }
         if files:
-            oldest = min(seen.stored[file].created_at for file in files)
-            found[cascade.name] = (now - oldest).total_seconds() / 86_400
+            made_at = [seen.stored[file].created_at for file in files]
+            youngest, oldest = ((now - moment).total_seconds() / 86_400 for moment in (max(made_at), min(made_at)))
+            early = f"a calibration says that it was fitted {-youngest:.3g} days from now: a clock is wrong"
+            found[cascade.name] = oldest if youngest >= 0 else early
     return found
 
 
@@ -315,7 +319,9 @@ def _cells(family: tuple[str, ...], table: Counts, small: Mapping[str, Mapping[s
         yield Cell(family, name, counts, order[name], names if cohorts.OTHER in name else ())
 
 
-def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic, watching: Watching) -> Iterator[Verdict]:
+def _verdicts(
+    suite: Suite, judged: Judged, data: Data, chosen: Mapping[str, str], watching: Watching
+) -> Iterator[Verdict]:
     for budget in suite.budgets:
         if budget.metric in COMPARED and judged.baseline is None:
             continue
@@ -327,9 +333,8 @@ def _verdicts(suite: Suite, judged: Judged, data: Data, traffic: Traffic, watchi
             continue
         cells = _cells_of(judged, budget)
         estimates = [judged.estimate(metric, cell) for cell in cells]
-        chosen = _chosen_here(judged.cascade, traffic) if metric.name in _CHOSEN else None
-        if chosen is not None:
-            estimates = [replace(estimate, blocked=True, reason=chosen) for estimate in estimates]
+        if (why := chosen.get(metric.name)) is not None:
+            estimates = [replace(estimate, blocked=True, reason=why) for estimate in estimates]
         found = verdicts.judge(estimates, budget.bound, confidence=suite.confidence)
         for cell, verdict in zip(cells, found, strict=True):
             yield _placed(suite, budget, verdict, cell.cohort)
@@ -391,12 +396,23 @@ def _chosen_here(cascade: Cascade, traffic: Traffic) -> str | None:
     """Why nothing about agreement is proven where a threshold was chosen by looking at this data's agreement."""
     for tier in cascade.tiers:
         for leaf in leaves(tier.gate):
-            if leaf.chosen_on is not None and leaf.chosen_on == traffic.sha256():
+            shared = _shared(leaf, tier.model, traffic)
+            if shared > 0:
+                these = "this data" if shared == 1 else f"these cases (about {shared:.0%} of both are the same)"
                 return (
-                    f"the threshold of {tier.name} was chosen on this data, which therefore proves nothing about it: "
+                    f"the threshold of {tier.name} was chosen on {these}, which therefore proves nothing about it: "
                     "judge other cases"
                 )
     return None
+
+
+def _shared(leaf: Leaf, model: str, traffic: Traffic) -> float:
+    """Tell how many of the cases that chose a threshold are these; 0 where nobody says which chose it."""
+    if leaf.chosen_on is None:
+        return 0.0
+    if sketches.is_sketch(leaf.chosen_on):
+        return sketches.share(leaf.chosen_on, sketches.of(traffic, leaf.signal, model))
+    return float(leaf.chosen_on == traffic.sha256())
 
 
 def _cells_of(judged: Judged, budget: Budget) -> list[Cell]:

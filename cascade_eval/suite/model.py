@@ -81,8 +81,8 @@ class WrittenLeaf(Written):
         str | None,
         *_phrase(
             phrases.read_sha256,
-            r"^[0-9a-fA-F]{64}$",
-            "sha256 of the data whose agreement chose the threshold; judged on that very data it proves nothing.",
+            r"^(cases-[0-9a-f]{64}|[0-9a-fA-F]{64})$",
+            "Sketch of the cases, or sha256 of the data, whose agreement chose the threshold; judged on those it proves nothing.",
             examples=("688a5a8c20f461855118ea5cdf020907964f1d9b67b29608dfa503029aaf02a6",),
         ),
     ] = None

@@ -14,6 +14,7 @@ from typing import Any
 from cascade_eval import cohorts
 from cascade_eval.cascade import Calibrate, Signal
 from cascade_eval.errors import did_you_mean
+from cascade_eval.suite import sketches
 from cascade_eval.suite.nouns import CohortColumn
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -172,16 +173,17 @@ def _number_in(value: Any) -> str | None:
 
 
 def read_sha256(value: Any) -> str:
-    """Read the hash of data, as evidence shows it.
+    """Read the hash of data, as evidence shows it, or the sketch of its cases, as `threshold --write` writes it.
 
     Examples
     --------
     >>> read_sha256("AB" * 32) == "ab" * 32
     True
     """
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+    if not isinstance(value, str) or not (_SHA256.fullmatch(value) or sketches.is_sketch(value)):
         raise ValueError(
-            f"{show(value)} is not the hash of data. Write its sha256, 64 letters and digits in quotes, as evidence shows it."
+            f"{show(value)} is not the hash of data. Write its sha256, 64 letters and digits in quotes, as evidence shows it, "
+            "or leave it to 'cascade-eval threshold --write'."
         )
     return value.lower()
 

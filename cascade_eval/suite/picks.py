@@ -169,9 +169,8 @@ def _spread(
         rank = np.arange(len(order)) - np.repeat(np.concatenate([[0], ends[:-1]]), np.diff(ends, prepend=0))
         kept = best[order[rank < limit]]
         owners = members[kept]
-        for member in np.unique(owners).tolist():
-            own = kept[owners == member]
-            key = (name, family, codes.members[member], kind)
+        for own in np.split(kept, np.flatnonzero(np.diff(owners)) + 1) if len(kept) else ():
+            key = (name, family, codes.members[int(members[own[0]])], kind)
             part = Picked(found.position[own], found.tier[own], found.order[own], found.value[own])
             picked[key] = picked[key].merged(part, limit) if key in picked else part
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _ALWAYS: Final = ("escalation", "disagreement", "cost", "savings", "coverage", "audited")
 """Metrics shown even where they have no value, with the reason."""
 
+SHOWN: Final = 10
+"""Cohorts that are named in a note."""
+
 
 def record(
     suite: Suite,
@@ -58,7 +61,7 @@ def record(
         For ages.
     """
     texts, drawn = _Texts(traffic, counted, plan), curves.Drawn(plan)
-    cached = sum(int(each.overall.counts["states"][0][-1]) for each in judged[:1])
+    cached = _cached(judged)
     return {
         "suite": suite.name,
         "data": {
@@ -84,6 +87,10 @@ def record(
         "cascades": [_cascade(suite, each, plan, texts, drawn, now=now) for each in judged],
         **watching.blocks,
     }
+
+
+def _cached(judged: Sequence[Judged]) -> int:
+    return sum(int(each.overall.counts["states"][0][-1]) for each in judged[:1])
 
 
 def promise(judged: Sequence[Judged], confidence: float) -> str:
@@ -131,8 +138,11 @@ def _notes(suite: Suite, traffic: Traffic, counted: Counted, seen: Surveyed, jud
         for number, leaf in enumerate(leaves(tier.gate))
     }
     for (name, tier, number), value in seen.found.items():
-        yield f"{name}: 'escalate: {shares[name, tier, number]:.3g}' of {tier} stands for the threshold {value!r} on this data"
+        yield f"{name}: 'escalate: {shares[name, tier, number]:.3g}' of {tier} stands for the threshold {value!r} on this data: its share was chosen here, and not found out"
     yield from resemblance.notes(counted, seen)
+    cached = _cached(judged)
+    if cached:
+        yield f"{cached:,} of {counted.cases:,} cases were answered by a cache: they are no decision of the cascade, and nothing is judged of them"
     for each in judged:
         yield from _cascade_notes(suite, each)
     if suite.inconclusive == "fail":
@@ -146,6 +156,13 @@ def _cascade_notes(suite: Suite, judged: Judged) -> Iterator[str]:
     table = judged.overall.counts["states"][0]
     if table[layout.unresolved]:
         yield f"{judged.cascade.name}: the path of {int(table[layout.unresolved]):,} cases is not known"
+    away = [cell for family in judged.cells.values() for cell in family if routed(cell, judged.context)]
+    if away:
+        said = ", ".join(cohorts.label(cell.family, cell.member) for cell in away[:SHOWN])
+        yield f"{judged.cascade.name}: nothing is judged of {said}{', …' if len(away) > SHOWN else ''}: a route sends every such case to the flagship"
+    for family, cells in judged.cells.items():
+        if judged.verdicts and [cell.member for cell in cells] == [(cohorts.OTHER,)]:
+            yield f"{judged.cascade.name}: every {family[0]} has too few cases and all are judged as one, so 'each {family[0]}' says no more than 'overall'"
     signals_read = judged.overall.counts["signals"][0]
     for leaf, (asked, missing) in zip(judged.context.leaves, signals_read.tolist(), strict=True):
         if missing:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cascade_eval import agreement, cohorts
+from cascade_eval import agreement, budgets, cohorts
 from cascade_eval.cascade import leaves
 from cascade_eval.counts import AGREE
 from cascade_eval.errors import DataError, Problem
 from cascade_eval.metrics.parts import short
+from cascade_eval.prices import parse as parse_prices
 from cascade_eval.replay import among
+from cascade_eval.suite import scales, twins
 from cascade_eval.suite.checking import MONEY
 from cascade_eval.traffic import OK
 
@@ -95,19 +97,22 @@ class Resemblance:
         By model and column: calls that ended well of which it is recorded, and those of them where it is exactly 0.
     scores
         The least and the greatest score that `within` compares; (inf, -inf) where there is none.
+    drawn
+        Cases among which twins are looked for.
     """
 
     pairs: dict[Pair, Likeness] = field(default_factory=dict)
     fields: frozenset[str] = frozenset()
     idle: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     scores: tuple[float, float] = (np.inf, -np.inf)
+    drawn: twins.Drawn = twins.NONE
 
     def __add__(self, other: Resemblance) -> Resemblance:
         names = dict.fromkeys([*self.pairs, *other.pairs])
         none = Likeness()
         pairs = {pair: self.pairs.get(pair, none) + other.pairs.get(pair, none) for pair in names}
         scores = min(self.scores[0], other.scores[0]), max(self.scores[1], other.scores[1])
-        return Resemblance(pairs, self.fields | other.fields, self.idle + other.idle, scores)
+        return Resemblance(pairs, self.fields | other.fields, self.idle + other.idle, scores, self.drawn + other.drawn)
 
 
 def count(plan: Plan, columns: Columns) -> Resemblance:
@@ -117,18 +122,24 @@ def count(plan: Plan, columns: Columns) -> Resemblance:
     models = {tier.model for cascade in plan.cascades for tier in cascade.tiers}
     found = agreement.fields_found(rule, columns.batch, models) if rule.fields else set()
     likeness = {pair: _likeness(columns, *pair) for pair in pairs}
-    return Resemblance(likeness, frozenset(found), _idle(columns, models), _scores(columns, models))
+    drawn = twins.look(columns, sorted(models))
+    return Resemblance(likeness, frozenset(found), _idle(columns, models), _scores(columns, models), drawn)
 
 
 def _idle(columns: Columns, models: Iterable[str]) -> Counter[tuple[str, str, str]]:
-    """Count calls that ended well and took no time, or read no token."""
+    """Count calls that ended well and took no time, read no token, or cost nothing."""
     found: Counter[tuple[str, str, str]] = Counter()
     for model in models:
         ended = columns.status(model) == OK
         taken = columns.latency(model)
         read, known = columns.batch.integers(model, "input_tokens")
-        unpriced = known & np.isnan(columns.batch.numbers(model, "cost_usd"))
-        for name, values, recorded in (("latency_s", taken, ~np.isnan(taken)), ("input_tokens", read, unpriced)):
+        cost = columns.batch.numbers(model, "cost_usd")
+        unpriced = known & np.isnan(cost)
+        for name, values, recorded in (
+            ("latency_s", taken, ~np.isnan(taken)),
+            ("input_tokens", read, unpriced),
+            ("cost_usd", cost, ~np.isnan(cost)),
+        ):
             found[model, name, "known"] += int(np.count_nonzero(ended & recorded))
             found[model, name, "zero"] += int(np.count_nonzero(ended & recorded & (values == 0)))
     return found
@@ -168,9 +179,32 @@ def check(suite: Suite, plan: Plan, counted: Counted, data: Data) -> None:
         not measured, and a budget needs it.
     """
     problems = [*_copies(counted, data), *_fields(suite, counted), *_tolerant(suite, counted)]
-    problems += [*_names(suite, plan, counted), *_zeros(suite, counted)]
+    problems += [*_names(suite, plan, counted), *_zeros(suite, counted), *_doubled(counted, data.path)]
     if problems:
         raise DataError(problems)
+
+
+def refuse_doubled(counted: Counted, name: str) -> None:
+    """Refuse cases of which too many are twins of another one.
+
+    Raises
+    ------
+    DataError
+        With their share, and what to do.
+    """
+    if problems := list(_doubled(counted, name)):
+        raise DataError(problems)
+
+
+def _doubled(counted: Counted, name: str) -> Iterator[Problem]:
+    share = twins.share(counted.resemblance.drawn, counted.cases)
+    if share > twins.LIKELY:
+        yield Problem(
+            f"{budgets.show(share, 'rate')} of {counted.cases:,} cases are twins of another: their calls took equally long, at "
+            "the same moment where that is recorded, and everything else is the same but their ids. A case that counts twice "
+            "proves nothing twice. Remove the copies, or name as `cluster` what they share.",
+            name,
+        )
 
 
 def _copies(counted: Counted, data: Data) -> Iterator[Problem]:
@@ -207,6 +241,7 @@ def _tolerant(suite: Suite, counted: Counted) -> Iterator[Problem]:
 _ZEROS: Final = {
     "latency_s": ("a call takes time", "latency"),
     "input_tokens": ("a call reads tokens", ""),
+    "cost_usd": ("a price nobody knew is logged as 0", ""),
 }
 """Why a zero is none, and which metrics need the column: those whose name begins so, or those about money."""
 
@@ -216,15 +251,29 @@ def _zeros(suite: Suite, counted: Counted) -> Iterator[Problem]:
         known = counted.resemblance.idle[model, column, "known"]
         if which != "zero" or not short(known - zero, known, suite.coverage):
             continue
+        if column == "cost_usd" and _free(suite, model):
+            continue
         why, metric = _ZEROS[column]
         asked = [one for one in suite.budgets if (one.metric.startswith(metric) if metric else one.metric in MONEY)]
         for budget in asked[:1]:
             yield Problem(
                 f"'{budget.metric}' cannot be judged: '{column}' of '{model}' is 0 in {zero:,} of {known:,} calls that ended "
-                f"well, and {why}. Leave it empty where it was not recorded.",
+                f"well, and {why}. Leave it empty where it was not recorded{_unless_free(column, model)}.",
                 budget.file,
                 budget.line,
             )
+
+
+def _unless_free(column: str, model: str) -> str:
+    if column != "cost_usd":
+        return ""
+    return f"; where the model is free, say so: 'prices: {{{model}: {{input: $0, output: $0, per: 1M tokens}}}}'"
+
+
+def _free(suite: Suite, model: str) -> bool:
+    """Tell whether a suite says that a model costs nothing."""
+    rate = parse_prices(suite.prices).overrides.get(model)
+    return rate is not None and all(price == 0 for steps in (rate.input, rate.output) for _, price in steps or ())
 
 
 def _names(suite: Suite, plan: Plan, counted: Counted) -> Iterator[Problem]:
@@ -261,6 +310,12 @@ def _spoken(suite: Suite, budget: Budget) -> set[tuple[str, ...]] | None:
 def notes(counted: Counted, seen: Surveyed) -> Iterator[str]:
     """Say what is alike and may not be meant so, and what is not and should be."""
     yield from _strange_maps(seen)
+    yield from scales.notes(seen.cascades, seen.spreads)
+    if share := twins.share(counted.resemblance.drawn, counted.cases):
+        yield (
+            f"{budgets.show(share, 'rate')} of {counted.cases:,} cases are twins of another, to the recorded times: make sure "
+            "that no case is there twice"
+        )
     for (mine, theirs), likeness in counted.resemblance.pairs.items():
         if likeness.silent:
             yield (

@@ -16,6 +16,7 @@ from cascade_eval import agreement, calibration, cohorts, signals, thresholds
 from cascade_eval.cascade import AnyOf, Leaf, Tier, leaves
 from cascade_eval.errors import DataError, Problem
 from cascade_eval.replay import Columns
+from cascade_eval.suite import scales, sketches
 from cascade_eval.traffic import OK, Field
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 FOLDS: Final = 5
 """Parts for fitting out of fold."""
+
+MOSTLY: Final = 0.5
+"""A map that was fitted on so many of the judged cases says about them what it was told."""
 
 _DISTINCT: Final = 100_000
 """Most distinct values remembered per signal; above it neighbours are merged, keeping how many cases they stand for."""
@@ -91,6 +95,8 @@ class Surveyed:
         Thresholds that stand for ``escalate:``, by ``(cascade, tier, leaf position)``.
     stored
         Stored calibrations in use, by file.
+    spreads
+        Where the raw values of each gate lie, by ``(cascade, tier, leaf position)``.
     """
 
     cascades: tuple[Cascade, ...]
@@ -98,6 +104,7 @@ class Surveyed:
     tried: Mapping[tuple[str, str], thresholds.Edges] = field(default_factory=dict)
     found: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
     stored: Mapping[str, calibration.Stored] = field(default_factory=dict)
+    spreads: Mapping[scales.Key, scales.Spread] = field(default_factory=dict)
 
 
 def folds(columns: Columns) -> NDArray[np.int64]:
@@ -126,16 +133,17 @@ def survey(cascades: Sequence[Cascade], traffic: Traffic, rules: Rules, *, base:
     Raises
     ------
     DataError
-        A calibration cannot be fitted, or was fitted on this very data.
+        A calibration cannot be fitted, or was fitted on this very data; a signal has values that cannot be.
     """
     gates = [(cascade, position, number, leaf) for cascade in cascades for position, number, leaf in _gates(cascade)]
     if not gates:
         return Surveyed(tuple(cascades))
     looks = _look(gates, traffic, rules)
-    stored = _stored([leaf for *_, leaf in gates], base, traffic)
+    stored = _stored([(cascade.tiers[position].model, leaf) for cascade, position, _, leaf in gates], base, traffic)
     calibrated: dict[tuple[str, str, int], OutOfFold] = {}
     found: dict[tuple[str, str, int], float] = {}
     fitted: dict[tuple[str, ...], OutOfFold] = {}
+    spreads: dict[scales.Key, scales.Spread] = {}
     for cascade, position, number, leaf in gates:
         key = (cascade.name, cascade.tiers[position].name, number)
         look_key = _look_key(cascade, position, leaf)
@@ -146,9 +154,13 @@ def survey(cascades: Sequence[Cascade], traffic: Traffic, rules: Rules, *, base:
             calibrated[key] = fitted[look_key]
         if leaf.escalate is not None:
             found[key] = look.quantile(leaf.escalate, leaf.surer)
+        if (spread := scales.spread(look.values, look.cases)) is not None:
+            spreads[key] = spread
     filled = tuple(_filled(cascade, found) for cascade in cascades)
+    if wrong := list(dict.fromkeys(scales.problems(filled, spreads, traffic.name))):
+        raise DataError(wrong)
     tried = _tried(filled, looks, calibrated) if sweep else {}
-    return Surveyed(filled, calibrated, tried, found, stored)
+    return Surveyed(filled, calibrated, tried, found, stored, spreads)
 
 
 @dataclass(eq=False)
@@ -282,16 +294,16 @@ def _applied(
     return fitted.apply(raw.astype(np.float64), cohorts=keys)
 
 
-def _stored(found: Sequence[Leaf], base: Path, traffic: Traffic) -> dict[str, calibration.Stored]:
+def _stored(found: Sequence[tuple[str, Leaf]], base: Path, traffic: Traffic) -> dict[str, calibration.Stored]:
     """Read stored calibrations; one fitted on the judged data proves nothing about other data."""
     loaded: dict[str, calibration.Stored] = {}
     problems: list[Problem] = []
-    for leaf in found:
+    for model, leaf in found:
         file = None if leaf.calibrate is None else leaf.calibrate.file
         if file is None or file in loaded:
             continue
         loaded[file] = calibration.load(base / file)
-        if loaded[file].data_sha256 == traffic.sha256():
+        if _fitted_here(loaded[file], leaf, model, traffic):
             problems.append(
                 Problem(
                     "this calibration was fitted on the very data it would be judged on; judge other data, or write a "
@@ -302,6 +314,16 @@ def _stored(found: Sequence[Leaf], base: Path, traffic: Traffic) -> dict[str, ca
     if problems:
         raise DataError(problems)
     return loaded
+
+
+def _fitted_here(stored: calibration.Stored, leaf: Leaf, model: str, traffic: Traffic) -> bool:
+    """Tell whether a map was fitted on this data, or on cases of which most are these."""
+    if stored.data_sha256 == traffic.sha256():
+        return True
+    # A map of another signal saw other values of the same cases; notes say so.
+    if stored.cases is None or stored.signal != str(leaf.signal):
+        return False
+    return sketches.share(stored.cases, sketches.of(traffic, leaf.signal, model)) >= MOSTLY
 
 
 def _filled(cascade: Cascade, found: Mapping[tuple[str, str, int], float]) -> Cascade:

@@ -165,7 +165,18 @@ def _route_problems(cascade: Cascade, route: Route, lines: Lines, position: int)
 
 
 def _leaf_problems(leaf: Leaf, tier: Tier, cascade: Cascade) -> Iterator[str]:
-    yield from signals.check(leaf.signal, None, tier.model)
+    broken = signals.check(leaf.signal, None, tier.model)
+    yield from broken
+    if not broken and "agrees" in _own_columns(leaf, tier):
+        yield (
+            "'agrees' says whether the flagship gave the same answer, which no gate knows before it asks. Name a signal of the "
+            "answer itself."
+        )
+    if leaf.signal.name == "agreement" and leaf.signal.options.get("model") == cascade.flagship.model:
+        yield (
+            f"'agreement' asks '{cascade.flagship.model}', the flagship, to find out whether to ask it: what is kept would agree "
+            "with it by construction. Name another cheap model."
+        )
     judge = leaf.signal.options.get("model") if leaf.signal.name == "judge" else None
     for other in cascade.tiers:
         if judge is not None and other.model == judge:
@@ -173,6 +184,11 @@ def _leaf_problems(leaf: Leaf, tier: Tier, cascade: Cascade) -> Iterator[str]:
     named = Counter(one.name for one, _, _ in placed(cascade) if one.name is not None)
     if leaf.name is not None and named[leaf.name] > 1:
         yield f"{named[leaf.name]} gates are called '{leaf.name}'. Give each its own name."
+
+
+def _own_columns(leaf: Leaf, tier: Tier) -> set[str]:
+    """Columns of the tier's own model that a signal reads."""
+    return {need.name for need in signals.needs(leaf.signal, tier.model) if need.model == tier.model}
 
 
 def placed(cascade: Cascade) -> Iterator[tuple[Leaf, Tier, text.Path]]:
@@ -213,9 +229,15 @@ def notes(cascades: Mapping[str, Cascade | None], lines: Lines) -> list[Problem]
             ]
             found += [
                 lines.problem(f"'{tier.name}': {message}", "cascades", name)
-                for message in _unthrifty(tier.gate, tier.model)
+                for message in (*_unthrifty(tier.gate, tier.model), *_graded(tier))
             ]
     return found
+
+
+def _graded(tier: Tier) -> Iterator[str]:
+    """Say so where a gate reads a grade, which most often is given by someone who knows the right answer."""
+    if any("score" in _own_columns(leaf, tier) for leaf in leaves(tier.gate)):
+        yield "its gate reads 'score', the grade of the answer: make sure that production knows it before it answers."
 
 
 def _keeps_more(tier: Tier, other: Tier) -> bool:

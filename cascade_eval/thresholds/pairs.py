@@ -106,6 +106,13 @@ def pair(replay: Replay, *, points: int = POINTS) -> Pair:
     ------
     ValueError
         The cascade has other than three tiers, or a gate of several signals.
+
+    Examples
+    --------
+    >>> from cascade_eval import runs, suite
+    >>> pair(runs.replays(suite.load("suites/digits.cascade.yaml"))["current"])
+    Traceback (most recent call last):
+    ValueError: 'current' has no pair of thresholds: that takes three tiers, and a gate of one signal at the first two.
     """
     found = places(replay.cascade)
     if found is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from cascade_eval import budgets
 from cascade_eval.thresholds import selection
 
 if TYPE_CHECKING:
@@ -260,11 +261,11 @@ def tally(
 def _chosen(found: tuple[tuple[PairStep, ...], ...], nobs: int, target: float, delta: float) -> PairSelection:
     steps = [step for path in found for step in path if step.certified]
     if not steps:
-        reason = f"{nobs:,} labelled cases certify no pair of thresholds at {target:.3g}; one gate alone is easier"
+        reason = f"{nobs:,} labelled cases certify no pair of thresholds at {budgets.show(target, 'rate')}; one gate alone is easier"
         return PairSelection(None, target, delta, nobs, 1.0, None, found, reason)
     best = min(steps, key=lambda step: (np.inf if step.cost is None else step.cost, -step.kept))
     reason = (
-        f"{best.disagreeing:,} of {best.kept:,} kept cases disagree: at most {target:.3g} is certified with confidence "
-        f"{1 - delta:.3g}"
+        f"{best.disagreeing:,} of {best.kept:,} kept cases disagree: at most {budgets.show(target, 'rate')} is certified "
+        f"with {budgets.show(1 - delta, 'rate')} confidence"
     )
     return PairSelection(best.thresholds, target, delta, nobs, 1 - best.kept / nobs, best, found, reason)

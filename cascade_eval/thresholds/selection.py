@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from cascade_eval import bounds
+from cascade_eval import bounds, budgets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,7 +310,7 @@ def _chosen(
     counted = (
         f"{best.kept:,} kept cases disagree" if harm == "disagreement" else f"{nobs:,} cases are kept and disagree"
     )
-    reason = f"{best.disagreeing:,} of {counted}: at most {target:.3g} is certified with confidence {1 - delta:.3g}"
+    reason = f"{best.disagreeing:,} of {counted}: at most {budgets.show(target, 'rate')} is certified with {budgets.show(1 - delta, 'rate')} confidence"
     return Selection(best.threshold, target, delta, harm, nobs, 1 - best.kept / nobs, best, steps, reason)
 
 
@@ -335,7 +335,9 @@ def _refused(
     else:
         needed = _needed(value, wrong, target, level, harm)
         more = "more than 100,000 labelled cases" if needed is None else f"about {needed:,} labelled cases"
-        reason = f"{nobs:,} labelled cases certify no threshold at {target:.3g}; {more} probably would"
+        reason = (
+            f"{nobs:,} labelled cases certify no threshold at {budgets.show(target, 'rate')}; {more} probably would"
+        )
     return Selection(None, target, delta, harm, nobs, 1.0, None, steps, reason, needed)
 
 

@@ -193,7 +193,7 @@ def _database(url: str, base: Path | None) -> _Database:
     try:
         engine = sa.create_engine(parsed, poolclass=sa.NullPool, connect_args=read_only)
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-        raise QueryError(Problem(_no_driver(parsed.drivername, error), shown), "sql") from None
+        raise QueryError(Problem(no_driver(parsed.drivername, error), shown), "sql") from None
     except (sa.exc.ArgumentError, TypeError, ValueError):
         raise QueryError(
             Problem(f"SQLAlchemy does not take this URL. Write it like {_EXAMPLE}", shown), "sql"
@@ -227,13 +227,12 @@ def _placed(parsed: sa.URL, base: Path | None, shown: str) -> sa.URL:
         return parsed
     place = (base or Path()) / Path(path).expanduser()
     if not place.is_file():
-        siblings = [item.name for item in place.parent.iterdir()] if place.parent.is_dir() else []
-        near = errors.did_you_mean(place.name, siblings) if siblings else ""
-        raise QueryError(Problem(f"there is no such database file.{near}", shown), "sql")
+        raise QueryError(Problem(f"there is no such database file{errors.beside(place)}", shown), "sql")
     return parsed.set(database=str(place))
 
 
-def _no_driver(driver: str, error: Exception) -> str:
+def no_driver(driver: str, error: Exception) -> str:
+    """Say why SQLAlchemy has no such database, and what to install or write."""
     missing = getattr(error, "name", None)
     if isinstance(error, ModuleNotFoundError) and missing:
         return f"the driver '{missing}' is not installed. Install it; cascade-eval[sql] brings psycopg: {_EXAMPLE}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cascade_eval import errors
 from cascade_eval.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -156,15 +158,8 @@ def _local(path: str, base: Path | None) -> list[File]:
             for p in inside
         ]
     if not root.exists():
-        raise DataError([Problem(f"there is no such file or folder{_near(root)}", path)])
+        raise DataError([Problem(f"there is no such file or folder{errors.beside(root)}", path)])
     return [File(path, root.name, str(root))]
-
-
-def _near(root: Path) -> str:
-    from cascade_eval import errors
-
-    siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
-    return f".{errors.did_you_mean(root.name, siblings)}" if siblings else f" ({root.parent} does not exist either)"
 
 
 def _remote(path: str) -> list[File]:
@@ -189,11 +184,12 @@ def _hidden(relative: str) -> bool:
 
 
 def hasher(files: Sequence[File]) -> Callable[[], str]:
-    """Return what hashes these files, and refuses to where one of them is not the file it is now any more."""
+    """Return what hashes these files once, and refuses to, each time, where one is not the file it is now any more."""
     before = [_stamp(file) for file in files]
+    once = functools.cache(lambda: sha256(files))
 
     def hash_unchanged() -> str:
-        found = sha256(files)
+        found = once()
         changed = [file for file, stamp in zip(files, before, strict=True) if _stamp(file) != stamp]
         if changed:
             raise DataError([Problem("was replaced while it was read. Run again", file.name) for file in changed])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from cascade_eval.errors import DataError, Problem
 from cascade_eval.traffic import canonical
 from cascade_eval.traffic.batch import array, view
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
     from numpy.typing import NDArray
-
-    from cascade_eval.errors import Problem
 
 LINE = "__line__"
 """Hidden column of converted text files: the line a row began on."""
@@ -115,8 +114,12 @@ class ParquetPart:
         """Yield the columns in batches of at most `size` rows."""
         if not columns:
             return
-        for batch in self._file.iter_batches(batch_size=size, columns=list(columns), use_threads=False):
-            yield batch.select(list(columns))
+        try:
+            for batch in self._file.iter_batches(batch_size=size, columns=list(columns), use_threads=False):
+                yield batch.select(list(columns))
+        except (OSError, pa.ArrowException) as error:
+            message = f"cannot be read to its end; it is damaged, or was replaced while it was read ({_first(error)})"
+            raise DataError([Problem(message, self.file)]) from error
 
     def take(self, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Return some rows, reading only the row groups they stand in."""
@@ -270,6 +273,10 @@ class Rows:
             line = part.take(np.array([local]), [LINE]).column(0)[0].as_py() if converted else local + 1
             places.append((part.file, line))
         return places
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -52,6 +52,12 @@ def open(  # noqa: A001  called as traffic.open, like gzip.open; nothing in this
     ------
     DataError
         Nothing there, no `case_id`, no model, lines that cannot be parsed: all problems together.
+
+    Examples
+    --------
+    >>> found = open("goldens/tickets/cases.parquet")
+    >>> found.cases, found.models, "language" in found.case_columns
+    (330, ('mini', 'flagship'), True)
     """
     name = str(path)
     found = files.find(name, base)
@@ -125,7 +131,7 @@ def from_frame(
     """
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     source = parts.Rows((parts.TablePart(name, table),))
-    return _traffic(name, source, columns, tolerate, functools.partial(_table_sha256, table))
+    return _traffic(name, source, columns, tolerate, _once(table))
 
 
 def from_records(
@@ -147,7 +153,7 @@ def from_records(
     tables = jsonl.records([dict(record) for record in records], name, notes)
     table = tables if tables is not None else pa.table({})
     source = parts.Rows((parts.TablePart(name, table),), tuple(notes.problems))
-    return _traffic(name, source, columns, tolerate, functools.partial(_table_sha256, table), notes.models)
+    return _traffic(name, source, columns, tolerate, _once(table), notes.models)
 
 
 def from_batch(batch: Batch, name: str = "batch") -> Traffic:
@@ -166,7 +172,7 @@ def from_batch(batch: Batch, name: str = "batch") -> Traffic:
         columns["case_id"] = pa.array([str(batch.first + case) for case in range(batch.cases)], pa.string())
     table = pa.table(columns)
     source = parts.Rows((parts.TablePart(name, table),))
-    return Traffic(name, source, names.Layout("aligned", {}, fields), 0, functools.partial(_table_sha256, table))
+    return Traffic(name, source, names.Layout("aligned", {}, fields), 0, _once(table))
 
 
 def _converted(file: files.File, cache: Path | None) -> convert.Converted:
@@ -204,6 +210,10 @@ def _traffic(
     found = Traffic(name, source, layout, tolerate, digest, shown=shown)
     found.inspect()
     return found
+
+
+def _once(table: pa.Table) -> Callable[[], str]:
+    return functools.cache(functools.partial(_table_sha256, table))
 
 
 def _table_sha256(table: pa.Table) -> str:

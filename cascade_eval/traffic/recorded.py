@@ -42,7 +42,7 @@ class Traffic:
     tolerate
         How many bad rows may be set aside.
     digest
-        Computes the sha256 of the data.
+        Computes the sha256 of the data, once.
     notes
         What to say about the cases wherever they are judged.
     shown
@@ -100,11 +100,7 @@ class Traffic:
         _ = self._set_aside
 
     def sha256(self) -> str:
-        """Return the sha256 of the data, whatever path it lies at."""
-        return self._sha256
-
-    @functools.cached_property
-    def _sha256(self) -> str:
+        """Return the sha256 of the data, whatever path it lies at; DataError where it was replaced since it was opened."""
         return self.digest()
 
     def batches(self, needs: Iterable[Field], size: int = SIZE, *, ids: bool = True) -> Iterator[Batch]:
