@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, fisher_exact
+from scipy.stats import binom, fisher_exact, norm
 from test_diagnosis_situations import BEFORE, NOW, known, sure
 
 from cascade_eval import monitor
@@ -214,3 +214,29 @@ def test_what_was_found_names_no_week_it_does_not_rest_on():
     for facts in (known(cohorts), calmly(cohorts, 3)):
         assert all(f"from {NOW[0]} to {NOW[-1]}" in line for line in tree.diagnose(facts).main.evidence)
     assert BEFORE[0] not in "".join(tree.diagnose(calmly(cohorts, 3)).main.evidence)
+
+
+@given(st.integers(300, 5000), st.floats(0.1, 0.9), st.sampled_from([0.05, 0.01]))
+def test_a_movement_that_is_called_unseen_is_missed_one_time_in_five(size, rate, alpha):
+    """Drawn at random: of movements so large about four of five are significant by two proportions."""
+    moved = comparing.Moved(rate, rate, size, size, 1.0, 1.0).unseen(alpha)
+    rng = np.random.default_rng(size)
+    now = min(max(rate + (moved if rate < 0.5 else -moved), 0), 1)
+    first, second = rng.binomial(size, rate, 4000) / size, rng.binomial(size, now, 4000) / size
+    error = np.sqrt((first * (1 - first) + second * (1 - second)) / size)
+    seen = (np.abs(second - first) > norm.ppf(1 - alpha) * np.maximum(error, 1e-12)).mean()
+    assert 0.7 < seen < 0.9
+
+
+def test_healthy_says_what_so_few_decisions_would_not_show():
+    """Of 60 decisions a language before and now a movement of 24 points may be missed; of 9,000 none worth a word."""
+    few, many = (
+        tree.diagnose(
+            known({"de": ((size, 0.25, 0.001), (size, 0.25, 0.001)), "en": ((size, 0.25, 0.001), (size, 0.25, 0.001))})
+        )
+        for size in (60, 9000)
+    )
+    assert (few.main.name, many.main.name) == ("healthy", "healthy")
+    [said] = [line for line in few.main.contradicts if "would not show" in line]
+    assert said.startswith("escalation of language=de that moved by less than about ")
+    assert not any("would not show" in line for line in many.main.contradicts)

@@ -57,6 +57,26 @@ class Moved:
         """Whether there were cases on both sides."""
         return self.size_before > 0 and self.size > 0
 
+    def unseen(self, alpha: float) -> float:
+        """Return how far the rate may have moved and still be missed one time in five; NaN where nothing can be compared.
+
+        Two proportions in the normal approximation, half a case added to each kind; weeks that scatter hide more.
+
+        Examples
+        --------
+        >>> few = Moved(0.25, 0.25, 60, 60, 1.0, 1.0)
+        >>> round(few.unseen(0.05), 2), round(Moved(0.25, 0.25, 6000, 6000, 1.0, 1.0).unseen(0.05), 2)
+        (0.2, 0.02)
+        """
+        from scipy.special import ndtri
+
+        if not self.known:
+            return float("nan")
+        cases = self.size_before + self.size
+        rate = (self.before * self.size_before + self.now * self.size + 0.5) / (cases + 1)
+        error = (rate * (1 - rate) * (1 / self.size_before + 1 / self.size)) ** 0.5
+        return float((ndtri(1 - alpha) + ndtri(0.8)) * error)
+
 
 def moved(
     count0: ArrayLike, nobs0: ArrayLike, count1: ArrayLike, nobs1: ArrayLike, *, spread: Scatter | None = None

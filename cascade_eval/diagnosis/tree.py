@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 QUIET: Final = frozenset({"healthy", "mix shift"})
 """Causes that need no action."""
 
+UNSEEN: Final = 0.1
+"""A movement of escalation so large that could be missed is worth saying."""
+
 
 def diagnose(facts: Facts, *, stop: bool = True) -> Diagnosis:
     """Name the causes of one cascade, main cause first.
@@ -79,8 +82,20 @@ def healthy(reading: Reading) -> Cause:
         "audit",
         f"Disagreement is shown to be within budget overall and in every cohort, and {_quiet(reading)}.",
         tuple(evidence),
-        ("a cohort that is not told apart here", "a fixed judge set that moves"),
+        ("a cohort that is not told apart here", "a fixed judge set that moves", *_unseen(reading)),
     )
+
+
+def _unseen(reading: Reading) -> Iterator[str]:
+    """Say what so few decisions would not show: budgets that hold are one thing, that nothing moved another."""
+    found = [sign for sign in reading.signs if sign.escalation.known and not sign.empty]
+    missed = {sign.label: sign.escalation.unseen(reading.facts.alpha / len(found)) for sign in found}
+    most = max(missed, key=missed.__getitem__, default=None)
+    if most is not None and missed[most] > UNSEEN:
+        yield (
+            f"escalation of {most} that moved by less than about {round(100 * missed[most])} points, which so few "
+            "decisions would not show"
+        )
 
 
 def _quiet(reading: Reading) -> str:
