@@ -267,8 +267,7 @@ def _described(path: Path, name: str) -> tuple[dict[str, Any], str]:
 
 
 def _near(path: Path) -> str:
-    siblings = [item.name for item in path.parent.iterdir() if item.is_dir()] if path.parent.is_dir() else []
-    return "; there is no such folder." + errors.did_you_mean(path.name, siblings) if not path.exists() else ""
+    return "" if path.exists() else f"; there is no such folder{errors.beside(path)}"
 
 
 def _load(file: Path, where: str) -> Any:
