@@ -225,7 +225,7 @@ def test_a_movement_that_is_called_unseen_is_missed_one_time_in_five(size, rate,
     first, second = rng.binomial(size, rate, 4000) / size, rng.binomial(size, now, 4000) / size
     error = np.sqrt((first * (1 - first) + second * (1 - second)) / size)
     seen = (np.abs(second - first) > norm.ppf(1 - alpha) * np.maximum(error, 1e-12)).mean()
-    assert 0.7 < seen < 0.9
+    assert 0.75 < seen < 0.85
 
 
 def test_healthy_says_what_so_few_decisions_would_not_show():
