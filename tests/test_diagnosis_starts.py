@@ -13,7 +13,7 @@ import pytest
 from test_diagnosis_situations import known, period, sure
 
 from cascade_eval import cli, diagnosis, monitor, suite, traffic
-from cascade_eval.diagnosis import causes, measuring, periods, points, reading, treatments, tree
+from cascade_eval.diagnosis import causes, measuring, periods, points, reading, roots, treatments, tree
 from cascade_eval.diagnosis.facts import Frontier, Money
 
 ROOT = Path(__file__).parents[1]
@@ -156,19 +156,34 @@ def test_a_gate_that_fails_in_one_cohort_is_not_named_in_another_column():
     assert sure(known(cohorts))[0]["saturation"] == {"de", "en", "buy", "help"}
 
 
+BOTH = {  # German and French fail, and half of each department is theirs
+    "de": ((2000, 0.40, 0.05, 0.80), (2000, 0.10, 0.35, 0.80)),
+    "fr": ((2000, 0.40, 0.05, 0.80), (2000, 0.10, 0.35, 0.80)),
+    "en": ((4000, 0.30, 0.04, 0.85), (4000, 0.30, 0.04, 0.85)),
+    "department=buy": ((4000, 0.35, 0.05, 0.82), (4000, 0.20, 0.19, 0.82)),
+    "department=help": ((4000, 0.35, 0.05, 0.82), (4000, 0.20, 0.19, 0.82)),
+}
+LEFT = {
+    ((("department", department),), (("language", code),)): (330.0, 2300.0)
+    for department in ("buy", "help")
+    for code in ("de", "fr")
+}
+
+
 def test_several_cohorts_together_explain_one_of_another_column():
     """A department is within budget without both languages that fail, and without either of them it is not."""
-    cohorts = {
-        "de": ((2000, 0.40, 0.05, 0.80), (2000, 0.10, 0.35, 0.80)),
-        "fr": ((2000, 0.40, 0.05, 0.80), (2000, 0.10, 0.35, 0.80)),
-        "en": ((4000, 0.30, 0.04, 0.85), (4000, 0.30, 0.04, 0.85)),
-        "department=buy": ((4000, 0.35, 0.05, 0.82), (4000, 0.20, 0.19, 0.82)),
-        "department=help": ((4000, 0.35, 0.05, 0.82), (4000, 0.20, 0.19, 0.82)),
-    }
-    pairs = {((("department", d),), (("language", code),)): left for d in ("buy", "help")
-             for code, left in (("de", (330.0, 2300.0)), ("fr", (330.0, 2300.0)))}  # fmt: skip
-    assert sure(known(cohorts, without=pairs))[0]["saturation"] == {"de", "fr"}
-    assert sure(known(cohorts))[0]["saturation"] == {"de", "fr", "buy", "help"}
+    assert sure(known(BOTH, without=LEFT))[0]["saturation"] == {"de", "fr"}
+    assert sure(known(BOTH))[0]["saturation"] == {"de", "fr", "buy", "help"}
+
+
+@pytest.mark.parametrize(("without", "named"), [(LEFT, ["de", "fr"]), ({}, ["buy", "de", "fr", "help"])])
+def test_columns_that_only_mirror_what_failed_are_neither_named_nor_suspected(without, named):
+    """Where both languages together explain the departments, nobody is sent there to look."""
+    found = reading.read(known(BOTH, without=without))
+    over = [sign for sign in found.signs if sign.over and sign.cohort]
+    values = {sign: sign.cohort[0][1] for sign in over}
+    assert sorted(values[sign] for sign in roots.apart(found, over)) == named
+    assert sorted(values[sign] for sign in over if not roots.mirrored(found, sign)) == named
 
 
 def test_answers_that_got_worse_in_one_cohort_are_said_to_have():
