@@ -24,18 +24,18 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / 
 SECTIONS = ("Parameters", "Returns", "Yields", "Raises", "See Also", "Notes", "References", "Examples")
 """Sections of a numpydoc docstring, in order."""
 
-MACHINE = re.compile(r"(?<![\w.])(/work/|/home/\w|/root/|/Users/\w|[A-Z]:\\Users)")
+MACHINE = re.compile(r"(?<![\w.])(/work/|/home/\w|/root/|/Users/\w|[A-Z]:\\Users|/[\w.\-/]+/site-packages/)")
 VOCABULARY = re.compile(r"\b(tighten|loosen)(s|ed|ing)?\b", re.IGNORECASE)
 
 
 @cache
 def tracked():
-    """Text files of the project; generated ones and data are left out."""
+    """Text files of the project; columns of numbers are left out."""
     ask = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(ask, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("not a git checkout")
-    text = {".py", ".md", ".toml", ".yaml", ".html", ".css", ".js", ".txt", ""}
+    text = {".py", ".md", ".toml", ".yaml", ".html", ".css", ".js", ".txt", ".jsonl", ".json", ".csv", ""}
     return [ROOT / name for name in done.stdout.splitlines() if Path(name).suffix in text and (ROOT / name).is_file()]
 
 

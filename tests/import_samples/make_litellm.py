@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -68,7 +69,9 @@ def main(target):
     for each in seen:
         # The price list of the model, which makes up most of a payload.
         each.pop("model_map_information", None)
-    Path(target).write_text("".join(json.dumps(each, default=str, ensure_ascii=False) + "\n" for each in seen))
+    text = "".join(json.dumps(each, default=str, ensure_ascii=False) + "\n" for each in seen)
+    # Tracebacks name the folder the library was installed in.
+    Path(target).write_text(re.sub(r"(/[\w.\-/]+)?/lib/python3\.\d+/(site-packages/)?", "", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

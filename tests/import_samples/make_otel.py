@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -120,7 +121,9 @@ def main(kind, target):
     server.shutdown()
     lines = [encode_spans([span]) for span in spans.get_finished_spans()]
     lines += [encode_logs([log]) for log in logs.get_finished_logs()]
-    Path(target).write_text("".join(json.dumps(line, default=_plain, ensure_ascii=False) + "\n" for line in lines))
+    text = "".join(json.dumps(line, default=_plain, ensure_ascii=False) + "\n" for line in lines)
+    # Tracebacks name the folder the library was installed in.
+    Path(target).write_text(re.sub(r"(/[\w.\-/]+)?/lib/python3\.\d+/(site-packages/)?", "", text), encoding="utf-8")
 
 
 def events(logging):
